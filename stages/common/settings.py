@@ -1,0 +1,63 @@
+"""Settings: one section of params.yaml, checked as a whole before any work."""
+
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from ruamel.yaml import YAML, YAMLError
+
+from stages.common.command import Failure
+
+PARAMS = Path("params.yaml")
+
+
+class Settings(BaseModel):
+    """A section of params.yaml: every key required unless it has a default, none unknown, no type bent to fit."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+Section = TypeVar("Section", bound=Settings)
+
+
+def load(section: str, kind: type[Section], path: Path = PARAMS) -> Section:
+    """Return `section` (dotted: `recipes.fast`) of the file at `path`, and nothing else of it.
+
+    The parser is DVC's own (YAML 1.2), so that `1e-05` is a number here as it is there.
+    Raises Failure naming each key that is missing, unknown, of the wrong type or out of range.
+    """
+    try:
+        values = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise Failure(f"{path}: not found; run from the project's root, or `git restore {path}`") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise Failure(f"{path}: not YAML: {' '.join(str(error).split())}; see `git diff {path}`") from None
+    walked: list[str] = []
+    for key in section.split("."):
+        if not isinstance(values, dict) or key not in values:
+            there = ", ".join(map(str, values)) if isinstance(values, dict) else "no section"
+            where = ".".join(walked) or "the top level"
+            raise Failure(f"{path}: {section}: missing; expected `{key}` at {where}, got {there}")
+        values = values[key]
+        walked.append(key)
+    if not isinstance(values, dict):
+        raise Failure(f"{path}: {section}: got {values!r}, expected a section of keys; see `git diff {path}`")
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise Failure(_explain(error, section, kind, path)) from None
+
+
+def _explain(error: ValidationError, section: str, kind: type[Settings], path: Path) -> str:
+    lines = []
+    for problem in error.errors():
+        key = ".".join([section, *map(str, problem["loc"])])
+        match problem["type"]:
+            case "extra_forbidden":
+                lines.append(f"{key}: unknown key; expected one of {', '.join(kind.model_fields)}")
+            case "missing":
+                lines.append(f"{key}: missing; add it")
+            case _:
+                expected = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+                lines.append(f"{key}: got {problem['input']!r}, expected {expected}")
+    return "\n  ".join([f"{path}: mend this, or see `git diff {path}`", *lines])

@@ -1,0 +1,70 @@
+"""Threads that share work out: each computes whole pieces with one intra-op thread, so nobody's count changes a bit."""
+
+import os
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import torch
+
+from stages.common.command import Failure
+
+Piece = TypeVar("Piece")
+Result = TypeVar("Result")
+
+
+def available() -> int:
+    """Return how many workers to use: OMP_NUM_THREADS, or else the cores that this process may run on."""
+    asked = os.environ.get("OMP_NUM_THREADS")
+    if asked is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not asked.isdecimal() or int(asked) < 1:
+        raise Failure(f"OMP_NUM_THREADS: got {asked!r}, expected a whole number of threads, at least 1")
+    return int(asked)
+
+
+class Workers:
+    """The calling thread and `count - 1` more. To be used in a `with` statement, which ends the threads."""
+
+    def __init__(self, count: int):
+        self._results: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        # A queue to a waiting thread costs a fraction of what an executor's futures do.
+        self._tasks: list[queue.SimpleQueue[Any]] = [queue.SimpleQueue() for _ in range(count - 1)]
+        for tasks in self._tasks:
+            threading.Thread(target=self._serve, args=(tasks,), daemon=True).start()
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for tasks in self._tasks:
+            tasks.put(None)
+
+    def map(self, function: Callable[[Piece], Result], pieces: Sequence[Piece]) -> list[Result]:
+        """Return `function` of each of `pieces`, in their order. Raises what a piece raised."""
+        count = len(self._tasks) + 1
+        busy = self._tasks[: len(pieces) - 1]
+        for worker, tasks in enumerate(busy, start=1):
+            tasks.put((function, pieces, range(worker, len(pieces), count)))
+        try:
+            done = _compute(function, pieces, range(0, len(pieces), count))
+        finally:
+            answers = [self._results.get() for _ in busy]
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+            done.update(answer)
+        return [done[place] for place in range(len(pieces))]
+
+    def _serve(self, tasks: "queue.SimpleQueue[Any]") -> None:
+        torch.set_num_threads(1)  # OpenMP keeps this number for each thread
+        while (task := tasks.get()) is not None:
+            try:
+                self._results.put(_compute(*task))
+            except BaseException as error:  # handed to the caller of map, who raises it
+                self._results.put(error)
+
+
+def _compute(function: Callable[[Piece], Result], pieces: Sequence[Piece], places: range) -> dict[int, Result]:
+    return {place: function(pieces[place]) for place in places}

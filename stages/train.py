@@ -1,0 +1,221 @@
+"""Train the net of a recipe: the same weights, bit for bit, on every run.
+
+    python -m stages.train
+
+Reads the training images and the two lists of rows in data/split; writes models/model.pt, metrics/train.json and,
+row by row while it runs, plots/training.csv. `train` in params.yaml says seed, device and recipe, and
+`recipes.NAME` all the rest.
+"""
+
+import io
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import numpy as np
+import torch
+from pydantic import Field, field_validator, model_validator
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from stages.common import command, exact, files, idx, inference, nets, settings
+from stages.common.gradients import ShardedGradient
+from stages.common.workers import Workers, available
+
+RAW = Path("data/raw/MNIST/raw")
+SPLIT = Path("data/split")
+MODEL, METRICS, TRAINING = Path("models/model.pt"), Path("metrics/train.json"), Path("plots/training.csv")
+MEASURES = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+PREDICT_BATCH = 500
+WARM_UP = 0.3  # the share of a one-cycle run in which the learning rate rises
+Row = list[float]
+
+
+class Train(settings.Settings):
+    """The section `train` of params.yaml."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    device: Literal["auto", "cpu", "cuda"]
+    recipe: str
+
+
+class Recipe(settings.Settings):
+    """One block under `recipes` in params.yaml."""
+
+    model: list[str]
+    optimizer: Literal["adamw", "adam", "sgd"]
+    learning_rate: Annotated[float, Field(gt=0)]
+    schedule: Literal["constant", "one_cycle"]
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None = None  # of sgd
+    betas: list[Annotated[float, Field(ge=0, lt=1)]] | None = None  # of adam and adamw
+    batch_size: Annotated[int, Field(ge=1)]
+    shards: Annotated[int, Field(ge=1)]
+    epochs: Annotated[int, Field(ge=1)]
+    shift: Annotated[int, Field(ge=0, le=8)] = 0  # pixels, at most, in each direction
+
+    @field_validator("model")
+    @classmethod
+    def _can_be_built(cls, model: list[str]) -> list[str]:
+        nets.build(model)
+        return model
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.shards > self.batch_size:
+            raise ValueError(f"shards ({self.shards}) no greater than batch_size ({self.batch_size})")
+        if self.optimizer == "sgd" and self.betas is not None:
+            raise ValueError("no `betas` with the optimizer sgd, which has `momentum`")
+        if self.optimizer != "sgd" and self.momentum is not None:
+            raise ValueError(f"no `momentum` with the optimizer {self.optimizer}, which has `betas`")
+        if self.betas is not None and len(self.betas) != 2:
+            raise ValueError("two `betas`")
+        return self
+
+
+@dataclass(frozen=True)
+class Data:
+    """The official training set on the device, and which of its rows are for what."""
+
+    images: Tensor  # (n, 28, 28), bytes
+    labels: Tensor  # (n)
+    training: Tensor  # rows
+    validation: Tensor  # rows
+
+
+def main() -> None:
+    """Train, and write the model, its metrics and its curve."""
+    train = settings.load("train", Train)
+    recipe = settings.load(f"recipes.{train.recipe}", Recipe)
+    exact.pin()
+    device = choose(train.device)
+    with Workers(available() if device.type == "cpu" else 1) as workers:
+        net, rows = fit(recipe, train.seed, read(device), workers, report)
+    weights = {name: value.cpu() for name, value in net.state_dict().items()}
+    content = io.BytesIO()
+    torch.save({"recipe": train.recipe, "layers": recipe.model, "weights": weights}, content)
+    files.write_whole(MODEL, content.getvalue())
+    final = dict(zip(MEASURES, rows[-1][2:], strict=True))
+    parameters = sum(parameter.numel() for parameter in net.parameters())
+    files.write_json(METRICS, {"weights_sha256": exact.digest(weights), "parameters": parameters, **final})
+
+
+def choose(device: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    """Return the device to train on; `auto` is the GPU if there is one. Raises Failure if there is no such device."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise command.Failure("params.yaml: train.device: got 'cuda', but PyTorch finds no GPU here; take auto or cpu")
+    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def read(device: torch.device) -> Data:
+    """Return what the stages download and split wrote."""
+    images = torch.from_numpy(idx.read(RAW / "train-images-idx3-ubyte").copy())
+    labels = torch.from_numpy(idx.read(RAW / "train-labels-idx1-ubyte").astype(np.int64))
+    training, validation = (torch.from_numpy(np.load(SPLIT / f"{part}.npy")) for part in ("train", "validation"))
+    return Data(images.to(device), labels.to(device), training, validation)
+
+
+def report(rows: list[Row], epochs: int) -> None:
+    """Write the curve so far and, where nobody sees a progress bar, a line."""
+    files.write_csv(TRAINING, ("epoch", "examples", *MEASURES), rows)
+    if not sys.stderr.isatty():
+        epoch, _, *measured = rows[-1]
+        print(f"epoch {epoch}/{epochs}:", *(f"{k} {v:.4f}" for k, v in zip(MEASURES, measured, strict=True)), flush=True)
+
+
+def fit(
+    recipe: Recipe, seed: int, data: Data, workers: Workers, report: Callable[[list[Row], int], None]
+) -> tuple[nn.Module, list[Row]]:
+    """Return the net trained by `recipe` from `seed`, and a row for each epoch, 0 being the untrained net.
+
+    A row is epoch, examples seen and MEASURES. `report` is called with the rows so far and the number of epochs.
+    """
+    steps = len(data.training) // recipe.batch_size
+    if steps == 0:
+        raise command.Failure(
+            f"params.yaml: batch_size: got {recipe.batch_size}, expected at most the {len(data.training)} training images"
+        )
+    net = nets.build(recipe.model)
+    nets.draw_weights(net, exact.generator(seed, "weights"))
+    net.to(data.images.device)
+    gradient = ShardedGradient(net, recipe.shards, workers)
+    optimizer = make_optimizer(recipe, net)
+    windows = shifted_windows(data.images, recipe.shift)
+
+    def loss(replica: nn.Module, shard: tuple[Tensor, Tensor]) -> Tensor:
+        rows, shift = shard
+        logits = replica(inference.scaled(windows[rows, shift[:, 0], shift[:, 1]]))
+        return functional.cross_entropy(logits, data.labels[rows], reduction="sum") / recipe.batch_size
+
+    curve: list[Row] = [[0, 0, *measure(net, data, workers)]]
+    report(curve, recipe.epochs)
+    with tqdm(total=recipe.epochs * steps, unit="step", disable=not sys.stderr.isatty()) as bar:
+        for epoch in range(1, recipe.epochs + 1):
+            for step, batch in enumerate(batches(recipe, seed, epoch, data.training), start=(epoch - 1) * steps + 1):
+                for group in optimizer.param_groups:
+                    group["lr"] = recipe.learning_rate * schedule(recipe, step / (recipe.epochs * steps + 1))
+                gradient.accumulate(loss, batch)
+                optimizer.step()
+                bar.update()
+            gradient.merge_statistics()
+            curve.append([epoch, epoch * steps * recipe.batch_size, *measure(net, data, workers)])
+            report(curve, recipe.epochs)
+    return net, curve
+
+
+def batches(recipe: Recipe, seed: int, epoch: int, training: Tensor) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Yield the batches of an epoch, each as its shards: rows (b) and their shifts (b, 2; down and right).
+
+    Rows that fill no batch are left out, other rows in each epoch.
+    """
+    order = training[torch.randperm(len(training), generator=exact.generator(seed, "order", epoch))]
+    random = exact.generator(seed, "shift", epoch)
+    shifts = torch.randint(2 * recipe.shift + 1, (len(training), 2), generator=random)
+    for start in range(0, len(training) - recipe.batch_size + 1, recipe.batch_size):
+        batch = slice(start, start + recipe.batch_size)
+        yield list(zip(order[batch].tensor_split(recipe.shards), shifts[batch].tensor_split(recipe.shards), strict=True))
+
+
+def shifted_windows(images: Tensor, shift: int) -> Tensor:
+    """Return a view (n, 2 shift + 1, 2 shift + 1, 28, 28) of all the shifted copies of `images` (n, 28, 28).
+
+    The middle of the two axes is the image as it is.
+    """
+    padded = functional.pad(images, (shift,) * 4)
+    return padded.unfold(1, 28, 1).unfold(2, 28, 1)
+
+
+def make_optimizer(recipe: Recipe, net: nn.Module) -> torch.optim.Optimizer:
+    """Return the recipe's optimizer of PyTorch; its learning rate is set at every step."""
+    shared = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay, "fused": True}
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(net.parameters(), momentum=recipe.momentum or 0.0, **shared)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
+    return kind(net.parameters(), betas=tuple(recipe.betas or (0.9, 0.999)), **shared)
+
+
+def schedule(recipe: Recipe, progress: float) -> float:
+    """Return the share of the learning rate to use at `progress` (0..1) of the run.
+
+    `one_cycle` rises in a line over the first 30 % and falls in a line to 0 (after Smith and Topin 2018).
+    """
+    if recipe.schedule == "constant":
+        return 1.0
+    return min(progress / WARM_UP, (1 - progress) / (1 - WARM_UP))
+
+
+def measure(net: nn.Module, data: Data, workers: Workers) -> list[float]:
+    """Return MEASURES of `net`. Those on the training part are of as many of its images as validation has."""
+    alike = torch.arange(len(data.validation)) * len(data.training) // len(data.validation)
+    measures: list[float] = []
+    for rows in (data.training[alike], data.validation):
+        logits = inference.predict(net, data.images[rows], PREDICT_BATCH, workers)
+        measures += inference.loss_and_accuracy(logits, data.labels[rows].cpu())
+    return measures
+
+
+if __name__ == "__main__":
+    command.run(main, __doc__)
