@@ -68,7 +68,7 @@ def mnist() -> dict[str, bytes]:
 def obtain(name: str, sha256: str, mirrors: list[str], cache: Path) -> Path:
     """Return the path in `cache` of the file `name`, asking `mirrors` (URLs or folders) in turn if it is not there.
 
-    Raises Failure if none gives a file with the digest `sha256`, saying of each why not.
+    Raises StageError if none gives a file with the digest `sha256`, saying of each why not.
     """
     pooch.get_logger().setLevel("WARNING")
     over_http = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=(CONNECT_SECONDS, READ_SECONDS))
@@ -85,7 +85,7 @@ def obtain(name: str, sha256: str, mirrors: list[str], cache: Path) -> Path:
             if "hash" not in str(error):
                 raise
             refusals.append(f"{_public(mirror)}: sent other bytes: their SHA-256 is not {sha256[:16]}…")
-    raise command.Failure(
+    raise command.StageError(
         "\n  ".join([f"no mirror gave {name}", *refusals]) + "\nEither name a folder or a base URL that has the four"
         " files\n  MNIST_MIRROR=… dvc repro\nor take the digits that ship inside scikit-learn\n"
         "  dvc exp run -S download.dataset=digits"

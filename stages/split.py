@@ -36,7 +36,7 @@ def main() -> None:
 def stratified(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return row numbers (int64, rising) of the training and the validation part of `labels` (0..9, n of them).
 
-    Raises Failure if a class would be left without an image in one of the parts.
+    Raises StageError if a class would be left without an image in one of the parts.
     """
     random = np.random.RandomState(seed)  # the generator of NumPy whose stream is frozen for good
     in_validation = np.zeros(len(labels), dtype=bool)
@@ -44,7 +44,7 @@ def stratified(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarr
         rows = np.flatnonzero(labels == digit)
         count = round(len(rows) * fraction)
         if not 0 < count < len(rows):
-            raise command.Failure(
+            raise command.StageError(
                 f"params.yaml: split.validation_fraction: {fraction} of the {len(rows)} images of class {digit} is"
                 f" {count}; expected at least one image in each part"
             )

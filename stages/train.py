@@ -104,9 +104,11 @@ def main() -> None:
 
 
 def choose(device: Literal["auto", "cpu", "cuda"]) -> torch.device:
-    """Return the device to train on; `auto` is the GPU if there is one. Raises Failure if there is no such device."""
+    """Return the device to train on; `auto` is the GPU if there is one. Raises StageError if it is not there."""
     if device == "cuda" and not torch.cuda.is_available():
-        raise command.Failure("params.yaml: train.device: got 'cuda', but PyTorch finds no GPU here; take auto or cpu")
+        raise command.StageError(
+            "params.yaml: train.device: got 'cuda', but PyTorch finds no GPU; take auto or cpu"
+        )
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
@@ -122,8 +124,9 @@ def report(rows: list[Row], epochs: int) -> None:
     """Write the curve so far and, where nobody sees a progress bar, a line."""
     files.write_csv(TRAINING, ("epoch", "examples", *MEASURES), rows)
     if not sys.stderr.isatty():
-        epoch, _, *measured = rows[-1]
-        print(f"epoch {epoch}/{epochs}:", *(f"{k} {v:.4f}" for k, v in zip(MEASURES, measured, strict=True)), flush=True)
+        epoch, _, *measures = rows[-1]
+        named = (f"{name} {value:.4f}" for name, value in zip(MEASURES, measures, strict=True))
+        print(f"epoch {epoch}/{epochs}:", *named, flush=True)
 
 
 def fit(
@@ -135,8 +138,8 @@ def fit(
     """
     steps = len(data.training) // recipe.batch_size
     if steps == 0:
-        raise command.Failure(
-            f"params.yaml: batch_size: got {recipe.batch_size}, expected at most the {len(data.training)} training images"
+        raise command.StageError(
+            f"params.yaml: batch_size: got {recipe.batch_size}, expected at most {len(data.training)} (training images)"
         )
     net = nets.build(recipe.model)
     nets.draw_weights(net, exact.generator(seed, "weights"))
@@ -176,7 +179,8 @@ def batches(recipe: Recipe, seed: int, epoch: int, training: Tensor) -> Iterator
     shifts = torch.randint(2 * recipe.shift + 1, (len(training), 2), generator=random)
     for start in range(0, len(training) - recipe.batch_size + 1, recipe.batch_size):
         batch = slice(start, start + recipe.batch_size)
-        yield list(zip(order[batch].tensor_split(recipe.shards), shifts[batch].tensor_split(recipe.shards), strict=True))
+        parts = (values[batch].tensor_split(recipe.shards) for values in (order, shifts))
+        yield list(zip(*parts, strict=True))
 
 
 def shifted_windows(images: Tensor, shift: int) -> Tensor:

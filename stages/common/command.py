@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 
 
-class Failure(Exception):
+class StageError(Exception):
     """Something the user can mend. The message says what, where, got, expected and what to do."""
 
 
@@ -18,7 +18,7 @@ def run(main: Callable[[], None], description: str) -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         main()
-    except Failure as failure:
+    except StageError as failure:
         sys.exit(f"error: {failure}")
     except OSError as error:
         sys.exit(f"error: {error.filename or 'input/output'}: {error.strerror or error}")

@@ -26,6 +26,7 @@ class Normalize(nn.Module):
         self.mean, self.std = mean, std
 
     def forward(self, pixels: Tensor) -> Tensor:
+        """Return the pixels, shifted and scaled."""
         return (pixels - self.mean) / self.std
 
 

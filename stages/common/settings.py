@@ -6,7 +6,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML, YAMLError
 
-from stages.common.command import Failure
+from stages.common.command import StageError
 
 PARAMS = Path("params.yaml")
 
@@ -24,28 +24,28 @@ def load(section: str, kind: type[Section], path: Path = PARAMS) -> Section:
     """Return `section` (dotted: `recipes.fast`) of the file at `path`, and nothing else of it.
 
     The parser is DVC's own (YAML 1.2), so that `1e-05` is a number here as it is there.
-    Raises Failure naming each key that is missing, unknown, of the wrong type or out of range.
+    Raises StageError naming each key that is missing, unknown, of the wrong type or out of range.
     """
     try:
         values = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise Failure(f"{path}: not found; run from the project's root, or `git restore {path}`") from None
+        raise StageError(f"{path}: not found; run from the project's root, or `git restore {path}`") from None
     except (YAMLError, UnicodeDecodeError) as error:
-        raise Failure(f"{path}: not YAML: {' '.join(str(error).split())}; see `git diff {path}`") from None
+        raise StageError(f"{path}: not YAML: {' '.join(str(error).split())}; see `git diff {path}`") from None
     walked: list[str] = []
     for key in section.split("."):
         if not isinstance(values, dict) or key not in values:
             there = ", ".join(map(str, values)) if isinstance(values, dict) else "no section"
             where = ".".join(walked) or "the top level"
-            raise Failure(f"{path}: {section}: missing; expected `{key}` at {where}, got {there}")
+            raise StageError(f"{path}: {section}: missing; expected `{key}` at {where}, got {there}")
         values = values[key]
         walked.append(key)
     if not isinstance(values, dict):
-        raise Failure(f"{path}: {section}: got {values!r}, expected a section of keys; see `git diff {path}`")
+        raise StageError(f"{path}: {section}: got {values!r}, expected a section of keys; see `git diff {path}`")
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise Failure(_explain(error, section, kind, path)) from None
+        raise StageError(_explain(error, section, kind, path)) from None
 
 
 def _explain(error: ValidationError, section: str, kind: type[Settings], path: Path) -> str:

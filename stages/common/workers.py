@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from stages.common.command import Failure
+from stages.common.command import StageError
 
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
@@ -20,7 +20,7 @@ def available() -> int:
     if asked is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if not asked.isdecimal() or int(asked) < 1:
-        raise Failure(f"OMP_NUM_THREADS: got {asked!r}, expected a whole number of threads, at least 1")
+        raise StageError(f"OMP_NUM_THREADS: got {asked!r}, expected a whole number of threads, at least 1")
     return int(asked)
 
 

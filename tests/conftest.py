@@ -1,0 +1,95 @@
+"""What the tests share: real clones of this project, and the real `dvc` run in them."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parent.parent
+
+
+class Clone:
+    """A clone of the project, and the commands that a user types in it."""
+
+    def __init__(self, path: Path, cache: Path):
+        self.path = path
+        self._environment = {
+            **os.environ,
+            "XDG_CACHE_HOME": str(cache),
+            "OMP_NUM_THREADS": "1",  # the suite itself runs on all cores
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_CONFIG_SYSTEM": os.devnull,
+            **{f"GIT_{who}_{what}": "tests@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+        }
+        self._environment.pop("MNIST_MIRROR", None)
+
+    def run(self, *command: str, status: int | None = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run `command` in the clone and hold it to its exit status (None: any)."""
+        done = subprocess.run(
+            command,
+            cwd=self.path,
+            env={**self._environment, **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+        assert status is None or done.returncode == status, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def repro(self) -> list[str]:
+        """Run `dvc repro` and return the stages that it ran."""
+        lines = self.run("dvc", "repro").stdout.splitlines()
+        return [line.split("'")[1] for line in lines if line.startswith("Running stage")]
+
+    def replace(self, file: str, old: str, new: str) -> None:
+        """Replace the one place where `file` has `old`."""
+        text = (self.path / file).read_text()
+        assert text.count(old) == 1, f"{file}: {text.count(old)} times {old!r}"
+        (self.path / file).write_text(text.replace(old, new))
+
+    def clone(self, path: Path) -> "Clone":
+        """Return a fresh clone of what is committed here: no data, no DVC cache."""
+        self.run("git", "clone", "--quiet", "--no-local", str(self.path), str(path))
+        return Clone(path, Path(self._environment["XDG_CACHE_HOME"]))
+
+    def copy(self, path: Path) -> "Clone":
+        """Return a copy with all that is here, the data and DVC's cache included."""
+        shutil.copytree(self.path, path, symlinks=True)
+        return Clone(path, Path(self._environment["XDG_CACHE_HOME"]))
+
+
+@pytest.fixture(scope="session")
+def origin(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A repository whose commit is this working tree: what git tracks and what it would."""
+    root = tmp_path_factory.mktemp("origin")
+    origin = Clone(root / "project", root / "cache")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=PROJECT, capture_output=True, check=True
+    )
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (PROJECT / name).exists():
+            (origin.path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(PROJECT / name, origin.path / name)
+    origin.run("git", "init", "--quiet", "--initial-branch", "main")
+    origin.run("git", "add", "--all")
+    origin.run("git", "commit", "--quiet", "--message", "the working tree")
+    return origin
+
+
+@pytest.fixture(scope="session")
+def finished(origin: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone in which the pipeline has run on `digits` and all is committed: to be copied, not changed."""
+    clone = origin.clone(tmp_path_factory.mktemp("finished") / "project")
+    clone.run("dvc", "exp", "run", "-S", "download.dataset=digits")
+    clone.run("git", "commit", "--quiet", "--all", "--message", "digits")
+    return clone
+
+
+@pytest.fixture
+def mirror() -> Path:
+    """The folder with the four files of MNIST; skips the test where it is not named."""
+    if "MNIST_MIRROR" not in os.environ:
+        pytest.skip("needs the real MNIST: name a folder that has it in MNIST_MIRROR")
+    return Path(os.environ["MNIST_MIRROR"]).absolute()
