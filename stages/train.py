@@ -106,9 +106,7 @@ def main() -> None:
 def choose(device: Literal["auto", "cpu", "cuda"]) -> torch.device:
     """Return the device to train on; `auto` is the GPU if there is one. Raises StageError if it is not there."""
     if device == "cuda" and not torch.cuda.is_available():
-        raise command.StageError(
-            "params.yaml: train.device: got 'cuda', but PyTorch finds no GPU; take auto or cpu"
-        )
+        raise command.StageError("params.yaml: train.device: got 'cuda', but PyTorch finds no GPU; take auto or cpu")
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
 

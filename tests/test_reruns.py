@@ -1,6 +1,7 @@
 """An edit runs the stages that it affects, and no other: the real `dvc repro` after each of a table of edits."""
 
 import ast
+import json
 from pathlib import Path
 
 import pytest
@@ -35,44 +36,67 @@ def test_code_declared_is_code_imported(stage: str) -> None:
     assert declared == imported(Path("stages", f"{stage}.py"), set())
 
 
-RECIPE = ("recipes.fast.", ["train", "evaluate"])
-PARAMS = [
+RUN = [
     ("split.seed", "1", ["split", "train", "evaluate"]),
-    ("split.validation_fraction", "0.2", ["split", "train", "evaluate"]),
     ("train.seed", "1", ["train", "evaluate"]),
     ("train.device", "cpu", ["train"]),  # the same bits, so there is nothing new to evaluate
-    ("recipes.fast.model.12", "linear 10 bias=false", ["train", "evaluate"]),
-    ("recipes.fast.optimizer", "adam", ["train", "evaluate"]),
     ("recipes.fast.learning_rate", "0.02", ["train", "evaluate"]),
     ("recipes.fast.learning_rate", "2e-2", []),
-    ("recipes.fast.betas.0", "0.8", ["train", "evaluate"]),
-    ("recipes.fast.weight_decay", "0", ["train", "evaluate"]),
-    ("recipes.fast.schedule", "constant", ["train", "evaluate"]),
-    ("recipes.fast.batch_size", "120", ["train", "evaluate"]),
-    ("recipes.fast.shards", "3", ["train", "evaluate"]),
-    ("recipes.fast.epochs", "1", ["train", "evaluate"]),
-    ("recipes.fast.shift", "1", ["train", "evaluate"]),
     ("evaluate.batch_size", "100", ["evaluate"]),
 ]
 
 
 def test_an_edit_of_a_param_runs_what_it_affects(finished: Clone, tmp_path: Path) -> None:
-    """Each param of each section, one after the other; the data set itself has a test with the real MNIST."""
+    """Params of each section, one after the other; `download.dataset` has a test of its own with the real MNIST."""
     clone = finished.copy(tmp_path / "clone")
-    for param, value, expected in PARAMS:
+    for param, value, expected in RUN:
         output = clone.run("dvc", "exp", "run", "-S", f"{param}={value}").stdout
         ran = [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
         assert ran == expected, param
-    missing = {f"{section}.{key}" for section in ("split", "train", "evaluate", "recipes.fast") for key in keys(section)}
-    tried = {".".join(part for part in param.split(".") if not part.isdigit()) for param, _, _ in PARAMS}
-    assert missing - tried == {"train.recipe"}
 
 
-def keys(section: str) -> list[str]:
+AFFECTED = [
+    ("dataset: digits", "dataset: mnist", "download"),
+    ("validation_fraction: 0.1", "validation_fraction: 0.2", "split"),
+    ("recipe: fast", "recipe: other", "train"),
+    ("- linear 10", "- linear 10 bias=false", "train"),
+    ("optimizer: adamw", "optimizer: adam", "train"),
+    ("    - 0.9\n", "    - 0.99\n", "train"),
+    ("weight_decay: 0.01", "weight_decay: 0", "train"),
+    ("schedule: one_cycle", "schedule: constant", "train"),
+    ("batch_size: 128", "batch_size: 120", "train"),
+    ("shards: 2", "shards: 3", "train"),
+    ("epochs: 4", "epochs: 1", "train"),
+    ("shift: 2", "shift: 1", "train"),
+]
+
+
+def test_a_param_affects_the_one_stage_that_declares_it(finished: Clone, tmp_path: Path) -> None:
+    """`dvc status` after an edit of each other param names that stage, and no other."""
+    clone = finished.copy(tmp_path / "clone")
+    params = clone.path / "params.yaml"
+    recipe = params.read_text().partition("  fast:\n")[2]
+    before = params.read_text() + "  other:\n" + recipe
+    for old, new, stage in AFFECTED:
+        head, found, tail = before.partition(old)
+        assert found, old
+        params.write_text(head + new + tail)
+        assert affected(clone) == [stage], new
+    params.write_text(before)
+    assert affected(clone) == []
+
+
+def affected(clone: Clone) -> list[str]:
+    """Return the stages whose own deps or params are not those of the lock."""
+    return sorted(json.loads(clone.run("dvc", "status", "--json").stdout), key=ALL.index)
+
+
+def test_every_param_is_tried() -> None:
+    """The two tables name every key of params.yaml."""
     values = YAML(typ="safe").load((PROJECT / "params.yaml").read_text())
-    for key in section.split("."):
-        values = values[key]
-    return list(values)
+    keys = {key for section in ("download", "split", "train", "evaluate") for key in values[section]}
+    tried = {param.split(".")[-1] for param, _, _ in RUN} | {old.strip(" -").split(":")[0] for old, _, _ in AFFECTED}
+    assert keys | set(values["recipes"]["fast"]) <= tried | {"model", "betas"}  # edited by their elements
 
 
 def test_an_edit_of_another_recipe_runs_nothing(finished: Clone, tmp_path: Path) -> None:
@@ -101,13 +125,25 @@ CODE = {
 }
 
 
-def test_an_edit_of_code_runs_the_stages_that_import_it(finished: Clone, tmp_path: Path) -> None:
-    """A comment more in each file of `stages`: the stages that use it run, and as nothing they write changes, no other."""
+def test_an_edit_of_code_affects_the_stages_that_import_it(finished: Clone, tmp_path: Path) -> None:
+    """A comment more in each file of `stages`: the stages that use it are to run, and no other."""
     clone = finished.copy(tmp_path / "clone")
     assert set(CODE) == {str(path.relative_to(PROJECT)) for path in (PROJECT / "stages").rglob("[a-z]*.py")}
-    for file, expected in CODE.items():
+    for file, stages in CODE.items():
         path = clone.path / file
-        path.write_text(path.read_text() + "# a comment\n")
-        assert clone.repro() == expected, file
+        before = path.read_text()
+        path.write_text(before + "# a comment\n")
+        assert affected(clone) == stages, file
+        path.write_text(before)
+    assert affected(clone) == []
+
+
+@pytest.mark.parametrize("file", ["stages/split.py", "stages/common/gradients.py", "stages/common/settings.py"])
+def test_an_edit_of_code_that_changes_no_output_runs_no_other_stage(finished: Clone, tmp_path: Path, file: str) -> None:
+    """The stages that use the file run and write the same bytes, so none runs for their sake; a second run is none."""
+    clone = finished.copy(tmp_path / "clone")
+    path = clone.path / file
+    path.write_text(path.read_text() + "# a comment\n")
+    assert clone.repro() == CODE[file]
     assert clone.repro() == []
     assert clone.run("git", "status", "--porcelain", "metrics", "plots").stdout == ""

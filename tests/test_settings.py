@@ -16,7 +16,8 @@ GOOD = (PROJECT / "params.yaml").read_text()
 KINDS = {"download": Download, "split": Split, "train": Train, "evaluate": Evaluate, "recipes.fast": Recipe}
 
 
-def edited(tmp_path: Path, old: str, new: str) -> Path:
+def edit(tmp_path: Path, old: str, new: str) -> Path:
+    """Return the path of the committed params with their first `old` replaced."""
     assert old in GOOD, old
     path = tmp_path / "params.yaml"
     path.write_text(GOOD.replace(old, new, 1))
@@ -45,9 +46,19 @@ BAD = [
     ("split", "seed: 0", "seed: yes", r"split\.seed: got 'yes', expected a valid integer"),
     ("train", "device: auto", "device: gpu", r"train\.device: got 'gpu', expected 'auto', 'cpu' or 'cuda'"),
     ("train", "recipe: fast", "recipe: 3", r"train\.recipe: got 3, expected a valid string"),
-    ("evaluate", "batch_size: 500", "batch_size: 0", r"evaluate\.batch_size: got 0, expected greater than or equal to 1"),
+    (
+        "evaluate",
+        "batch_size: 500",
+        "batch_size: 0",
+        r"evaluate\.batch_size: got 0, expected greater than or equal to 1",
+    ),
     ("recipes.fast", "epochs: 4", "epochs: 4.0", r"recipes\.fast\.epochs: got 4\.0, expected a valid integer"),
-    ("recipes.fast", "epochs: 4", "epoch: 4", r"recipes\.fast\.epochs: missing(.|\n)*recipes\.fast\.epoch: unknown key"),
+    (
+        "recipes.fast",
+        "epochs: 4",
+        "epoch: 4",
+        r"recipes\.fast\.epochs: missing(.|\n)*recipes\.fast\.epoch: unknown key",
+    ),
     ("recipes.fast", "learning_rate: 0.01", "learning_rate: abc", r"got 'abc', expected a valid number"),
     ("recipes.fast", "optimizer: adamw", "optimizer: lion", r"got 'lion', expected 'adamw', 'adam' or 'sgd'"),
     ("recipes.fast", "optimizer: adamw", "optimizer: sgd", r"expected no `betas` with the optimizer sgd"),
@@ -64,7 +75,7 @@ BAD = [
 def test_a_bad_param_is_refused_by_name(tmp_path: Path, section: str, old: str, new: str, message: str) -> None:
     """One message names the file, the key, the value and what is expected."""
     with pytest.raises(StageError, match=r"params\.yaml") as error:
-        settings.load(section, KINDS[section], edited(tmp_path, old, new))
+        settings.load(section, KINDS[section], edit(tmp_path, old, new))
     error.match(message)
 
 
@@ -77,7 +88,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("written", ["1e-05", "1e-5", "0.00001", "1.0e-05", "1E-05"])
 def test_numbers_mean_what_they_mean_to_dvc(tmp_path: Path, written: str) -> None:
     """`-S recipes.fast.learning_rate=0.00001` makes DVC write `1e-05`, which is a number here, too."""
-    path = edited(tmp_path, "learning_rate: 0.01", f"learning_rate: {written}")
+    path = edit(tmp_path, "learning_rate: 0.01", f"learning_rate: {written}")
     assert settings.load("recipes.fast", Recipe, path).learning_rate == 1e-05
 
 

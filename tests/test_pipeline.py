@@ -1,0 +1,150 @@
+"""The whole pipeline as its users run it: the real `dvc` in real clones."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Clone
+
+STAGES = ["download", "split", "train", "evaluate"]
+
+
+def test_digits_need_no_network(finished: Clone) -> None:
+    """`dvc exp run -S download.dataset=digits` on a fresh clone reads at least 95 % of the digits' test part."""
+    metrics = json.loads((finished.path / "metrics/evaluate.json").read_text())
+    assert metrics["accuracy"] >= 0.95
+    assert metrics["errors"] == round((1 - metrics["accuracy"]) * 500)
+    assert set(metrics["per_class"]) == set("0123456789")
+    assert sum(of["count"] for of in metrics["per_class"].values()) == 500
+    assert finished.repro() == []
+
+
+def test_the_tables_agree_with_the_metrics(finished: Clone) -> None:
+    """A row of confusion.csv for each test image; the curve starts at the untrained net and ends at the metrics."""
+    metrics = json.loads((finished.path / "metrics/evaluate.json").read_text())
+    rows = list(csv.DictReader((finished.path / "plots/confusion.csv").open()))
+    assert sum(row["actual"] != row["predicted"] for row in rows) == metrics["errors"]
+    per_class = list(csv.DictReader((finished.path / "plots/per_class.csv").open()))
+    assert sum(int(row["errors"]) for row in per_class) == metrics["errors"]
+    curve = list(csv.DictReader((finished.path / "plots/training.csv").open()))
+    assert [int(row["epoch"]) for row in curve] == list(range(len(curve)))
+    assert float(curve[0]["validation_accuracy"]) < 0.3
+    train = json.loads((finished.path / "metrics/train.json").read_text())
+    for name in ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy"):
+        assert float(curve[-1][name]) == train[name]
+
+
+def test_two_clones_end_with_the_same_bytes(finished: Clone, tmp_path: Path) -> None:
+    """A fresh clone with no DVC cache, with two threads: lock, metrics and plots come out as committed."""
+    clone = finished.clone(tmp_path / "a folder with blanks")
+    clone.run("dvc", "repro", OMP_NUM_THREADS="2")
+    assert clone.run("git", "status", "--porcelain").stdout == ""
+    assert (clone.path / "models/model.pt").read_bytes() == (finished.path / "models/model.pt").read_bytes()
+    assert clone.repro() == []
+
+
+def test_stages_run_without_dvc(finished: Clone, tmp_path: Path) -> None:
+    """`python -m stages.NAME`, one after the other, writes what `dvc repro` writes."""
+    clone = finished.clone(tmp_path / "clone")
+    for stage in STAGES:
+        clone.run("python", "-m", f"stages.{stage}")
+    assert clone.run("git", "status", "--porcelain").stdout == ""
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_help(finished: Clone, stage: str) -> None:
+    """`--help` says what the stage does and how it is called."""
+    assert f"python -m stages.{stage}" in finished.run("python", "-m", f"stages.{stage}", "--help").stdout
+
+
+def test_branches_are_compared_without_a_cache(finished: Clone, tmp_path: Path) -> None:
+    """On a clone that has no data and no cache, metrics and plots of two branches are compared from git alone."""
+    work = finished.copy(tmp_path / "work")
+    work.run("git", "switch", "--quiet", "--create", "short")
+    work.run("dvc", "exp", "run", "-S", "recipes.fast.epochs=1")
+    work.run("git", "commit", "--quiet", "--all", "--message", "one epoch")
+    work.run("git", "switch", "--quiet", "main")
+    clone = work.clone(tmp_path / "clone")
+    clone.run("git", "fetch", "--quiet", "origin", "short:short")
+    difference = json.loads(clone.run("dvc", "metrics", "diff", "main", "short", "--json").stdout)
+    change = difference["metrics/evaluate.json"]["accuracy"]
+    assert change["diff"] == pytest.approx(change["new"] - change["old"]) != 0
+    assert "per_class.8.accuracy" in difference["metrics/evaluate.json"]
+    params = json.loads(clone.run("dvc", "params", "diff", "main", "short", "--json").stdout)
+    assert params["params.yaml"] == {"recipes.fast.epochs": {"old": 4, "new": 1, "diff": -3}}
+    shown = clone.run("dvc", "plots", "diff", "main", "short", "--json", "--out", "shown")
+    plots = json.loads(shown.stdout)
+    assert "errors" not in plots
+    assert shown.stderr == ""
+    assert sorted(plots["data"]) == sorted(PLOTS)
+    for name, views in plots["data"].items():
+        assert {revision for view in views for revision in view["revisions"]} == {"main", "short"}, name
+
+
+PLOTS = [
+    "plots/training.csv",
+    "plots/confusion.csv",
+    "plots/confusion.png",
+    "plots/per_class.csv",
+    "plots/training.png",
+]
+
+
+def test_every_plot_is_shown(finished: Clone) -> None:
+    """`dvc plots show --json` has each plot, no error, and each row of its file."""
+    shown = finished.run("dvc", "plots", "show", "--json", "--out", "dvc_plots")
+    assert shown.stderr == ""
+    plots = json.loads(shown.stdout)
+    assert "errors" not in plots
+    assert sorted(plots["data"]) == sorted(PLOTS)
+    for name in ("plots/training.csv", "plots/confusion.csv", "plots/per_class.csv"):
+        (view,) = plots["data"][name]
+        content = json.loads(view["content"]) if isinstance(view["content"], str) else view["content"]
+        assert content["data"]["values"], name
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_stage_leaves_nothing_half_written(finished: Clone, tmp_path: Path, number: int) -> None:
+    """Ctrl-C or SIGTERM in the middle of training: non-zero exit, no model, whole rows in the curve."""
+    clone = finished.copy(tmp_path / "clone")
+    clone.replace("params.yaml", "epochs: 4", "epochs: 1000")
+    for file in ("models/model.pt", "metrics/train.json", "plots/training.csv"):
+        (clone.path / file).unlink()
+    stage = subprocess.Popen(
+        [sys.executable, "-m", "stages.train"],
+        cwd=clone.path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert stage.stdout is not None
+    while "epoch 3/" not in stage.stdout.readline():
+        assert stage.poll() is None
+    stage.send_signal(number)
+    _, errors = stage.communicate(timeout=60)
+    assert stage.returncode == 128 + number
+    assert "Traceback" not in errors
+    assert not (clone.path / "models/model.pt").exists()
+    assert not (clone.path / "metrics/train.json").exists()
+    assert not list(clone.path.rglob("*.tmp"))
+    text = (clone.path / "plots/training.csv").read_text()
+    assert text.endswith("\n")
+    assert {line.count(",") for line in text.splitlines()} == {5}
+    clone.run("git", "checkout", "params.yaml")
+    clone.run("dvc", "repro")
+    assert clone.run("git", "status", "--porcelain").stdout == ""
+
+
+def test_mnist_from_nothing_to_evaluated(mirror: Path, origin: Clone, tmp_path: Path) -> None:
+    """A fresh clone, no cache, the real MNIST: all that git tracks comes out as committed."""
+    clone = origin.clone(tmp_path / "clone")
+    clone.run("dvc", "repro", MNIST_MIRROR=str(mirror), OMP_NUM_THREADS="2", XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert clone.run("git", "status", "--porcelain").stdout == ""
+    assert json.loads((clone.path / "metrics/evaluate.json").read_text())["accuracy"] >= 0.99
+    clone.replace("params.yaml", "dataset: mnist", "dataset: digits")
+    assert clone.repro() == STAGES

@@ -1,0 +1,163 @@
+"""Training on tiny data: the same bits for any number of workers, and the gradient of plain autograd."""
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional
+
+from stages import train
+from stages.common import exact, inference, nets
+from stages.common.command import StageError
+from stages.common.gradients import ShardedGradient
+from stages.common.workers import Workers
+
+MODEL = ["normalize 0.5 0.5", "conv 8 5", "max_pool", "batch_norm", "relu", "linear 10"]
+RECIPE: dict[str, Any] = {
+    "model": MODEL,
+    "optimizer": "adamw",
+    "learning_rate": 0.01,
+    "schedule": "constant",
+    "batch_size": 64,
+    "shards": 4,
+    "epochs": 2,
+    "shift": 2,
+}
+
+
+@pytest.fixture(autouse=True)
+def pinned() -> None:
+    """As in the stage."""
+    exact.pin()
+
+
+@pytest.fixture
+def data() -> train.Data:
+    """200 random images, 150 of them to train on."""
+    random = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (200, 28, 28), dtype=torch.uint8, generator=random)
+    labels = torch.randint(10, (200,), generator=random)
+    return train.Data(images, labels, torch.arange(150), torch.arange(150, 200))
+
+
+def fitted(data: train.Data, workers: int = 1, seed: int = 0, **changes: Any) -> tuple[str, list[train.Row]]:
+    """Return the digest of the weights and the curve of a training."""
+    with Workers(workers) as threads:
+        net, curve = train.fit(train.Recipe(**{**RECIPE, **changes}), seed, data, threads, lambda *_: None)
+    return exact.digest(net.state_dict()), curve
+
+
+def test_the_number_of_workers_changes_no_bit(data: train.Data) -> None:
+    """1, 2, 3 and 4 workers give one digest and one curve; so does a second run."""
+    first = fitted(data, workers=1)
+    for workers in (1, 2, 3, 4):
+        assert fitted(data, workers=workers) == first
+
+
+@pytest.mark.parametrize("change", [{"shards": 2}, {"shift": 1}, {"optimizer": "sgd"}, {"learning_rate": 0.02}])
+def test_the_recipe_changes_the_bits(data: train.Data, change: dict[str, Any]) -> None:
+    """What a recipe says is used."""
+    assert fitted(data, **change)[0] != fitted(data)[0]
+
+
+def test_the_seed_changes_the_bits(data: train.Data) -> None:
+    """Another seed draws other weights, another order and other shifts."""
+    assert fitted(data, seed=1)[0] != fitted(data)[0]
+
+
+def test_the_first_epochs_of_a_longer_run_are_those_of_a_shorter_one(data: train.Data) -> None:
+    """With a constant learning rate, more epochs are the same epochs and more."""
+    assert fitted(data, epochs=3)[1][:3] == fitted(data, epochs=2)[1]
+
+
+def test_the_curve_starts_at_the_untrained_net(data: train.Data) -> None:
+    """Epoch 0 has seen no example; each epoch sees the batches that fill up: 2 x 64 of 150."""
+    curve = fitted(data)[1]
+    assert [row[:2] for row in curve] == [[0, 0], [1, 128], [2, 256]]
+    net = nets.build(MODEL)
+    nets.draw_weights(net, exact.generator(0, "weights"))
+    with Workers(1) as workers:
+        assert curve[0][2:] == train.measure(net, data, workers)
+
+
+def test_a_batch_greater_than_the_training_set_is_refused(data: train.Data) -> None:
+    """There would be no step."""
+    with pytest.raises(StageError, match="batch_size: got 151, expected at most 150"):
+        fitted(data, batch_size=151)
+
+
+def test_the_gradient_is_that_of_plain_autograd() -> None:
+    """Without batch norm, four shards give the gradient of the mean loss over the whole batch."""
+    net = nets.build(["conv 4 5", "relu", "max_pool", "linear 10"])
+    nets.draw_weights(net, exact.generator(0, "weights"))
+    random = torch.Generator().manual_seed(0)
+    pixels, labels = torch.rand(32, 1, 28, 28, generator=random), torch.randint(10, (32,), generator=random)
+    functional.cross_entropy(net(pixels), labels).backward()
+    expected = [values.grad.clone() for values in net.parameters() if values.grad is not None]
+    with Workers(2) as workers:
+        gradient = ShardedGradient(net, 4, workers)
+        shards = list(zip(pixels.split(8), labels.split(8), strict=True))
+        gradient.accumulate(
+            lambda replica, s: functional.cross_entropy(replica(s[0]), s[1], reduction="sum") / 32, shards
+        )
+    for values, other in zip(net.parameters(), expected, strict=True):
+        torch.testing.assert_close(values.grad, other)
+
+
+def test_running_statistics_are_the_mean_over_the_shards() -> None:
+    """After one batch: a tenth of the mean of the shards' means, and the same in every replica."""
+    net = nets.build(["batch_norm", "linear 10"])
+    with Workers(1) as workers:
+        gradient = ShardedGradient(net, 2, workers)
+        pixels = [torch.full((4, 1, 28, 28), 1.0), torch.full((4, 1, 28, 28), 3.0)]
+        gradient.accumulate(lambda replica, shard: replica(shard).sum(), pixels)
+        gradient.merge_statistics()
+    torch.testing.assert_close(net[0].running_mean, torch.tensor([0.2]))
+    assert net[0].num_batches_tracked == 1
+
+
+def test_each_epoch_sees_each_image_once_in_another_order() -> None:
+    """Full batches only, cut into the recipe's shards; shifts go from 0 to twice the greatest, evenly."""
+    recipe = train.Recipe(**RECIPE)
+    epochs = [list(train.batches(recipe, 0, epoch, torch.arange(150))) for epoch in (1, 2)]
+    rows = [torch.cat([shard[0] for batch in batches for shard in batch]) for batches in epochs]
+    assert [len(batch) for batch in epochs[0]] == [4, 4]
+    assert all(len(part.unique()) == 128 for part in rows)
+    assert not torch.equal(*rows)
+    shifts = torch.cat([shard[1] for batch in epochs[0] for shard in batch])
+    assert sorted(set(itertools.chain(*shifts.tolist()))) == [0, 1, 2, 3, 4]
+
+
+def test_shifted_windows_are_the_image_moved() -> None:
+    """The middle window is the image; the first is it moved down and right, black where nothing was."""
+    image = torch.arange(28 * 28).reshape(1, 28, 28) % 251
+    windows = train.shifted_windows(image, 2)
+    assert windows.shape == (1, 5, 5, 28, 28)
+    assert torch.equal(windows[0, 2, 2], image[0])
+    assert torch.equal(windows[0, 0, 0][2:, 2:], image[0, :-2, :-2])
+    assert not windows[0, 0, 0][:2].any()
+
+
+def test_one_cycle_rises_and_falls() -> None:
+    """From near 0 to 1 at 30 % of the run, and back."""
+    recipe = train.Recipe(**{**RECIPE, "schedule": "one_cycle"})
+    assert [round(train.schedule(recipe, p), 9) for p in (0.0, 0.15, 0.3, 0.65, 1.0)] == [0, 0.5, 1, 0.5, 0]
+
+
+def test_loss_and_accuracy_of_known_logits() -> None:
+    """Even logits cost ln 10; of two answers one is right."""
+    logits = torch.zeros(2, 10)
+    logits[1, 3] = 1e9
+    loss, accuracy = inference.loss_and_accuracy(logits, torch.tensor([1, 3]))
+    assert loss == pytest.approx(2.302585 / 2, abs=1e-6)
+    assert accuracy == 0.5
+
+
+def test_a_digest_is_of_names_dtypes_shapes_and_bytes() -> None:
+    """Any of them changed changes it; the order of the names does not, nor how the tensor lies in memory."""
+    a, b = torch.arange(6.0).reshape(2, 3), torch.ones(2)
+    first = exact.digest({"a": a, "b": b})
+    assert exact.digest({"b": b, "a": a.T.contiguous().T}) == first
+    others = [{"a": a, "c": b}, {"a": a, "b": b.double()}, {"a": a.reshape(3, 2), "b": b}, {"a": a + 1, "b": b}]
+    assert first not in {exact.digest(other) for other in others}
