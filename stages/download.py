@@ -21,7 +21,7 @@ import pooch
 from PIL import Image
 from requests.exceptions import HTTPError, RequestException
 
-from stages.common import command, files, idx, settings
+from stages.common import command, errors, files, idx, settings
 
 RAW = Path("data/raw/MNIST/raw")
 # SHA-256 of the files as the mirrors serve them: packed by gzip, `.gz` behind the name.
@@ -85,7 +85,7 @@ def obtain(name: str, sha256: str, mirrors: list[str], cache: Path) -> Path:
             if "hash" not in str(error):
                 raise
             refusals.append(f"{_public(mirror)}: sent other bytes: their SHA-256 is not {sha256[:16]}…")
-    raise command.StageError(
+    raise errors.StageError(
         "\n  ".join([f"no mirror gave {name}", *refusals]) + "\nEither name a folder or a base URL that has the four"
         " files\n  MNIST_MIRROR=… dvc repro\nor take the digits that ship inside scikit-learn\n"
         "  dvc exp run -S download.dataset=digits"
@@ -148,4 +148,4 @@ def as_mnist(ink: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    command.run(main, __doc__)
+    command.run("download", main, __doc__)

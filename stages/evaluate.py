@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from stages.common import command, exact, files, idx, inference, nets, pictures, settings
+from stages.common import command, errors, exact, files, idx, inference, nets, pictures, settings
 from stages.common.workers import Workers, available
 
 RAW = Path("data/raw/MNIST/raw")
@@ -47,7 +47,7 @@ def main() -> None:
     np.add.at(counts, (actual, predicted), 1)
     images_of, right = counts.sum(1).tolist(), counts.diagonal().tolist()
     if 0 in images_of:
-        raise command.StageError(f"{RAW}: no test image of class {images_of.index(0)}; delete it and run `dvc repro`")
+        raise errors.StageError(f"{RAW}: no test image of class {images_of.index(0)}; delete it and run `dvc repro`")
     files.write_csv(CONFUSION, ("actual", "predicted"), zip(actual.tolist(), predicted.tolist(), strict=True))
     files.write_csv(
         PER_CLASS,
@@ -60,9 +60,9 @@ def main() -> None:
     per_class = {
         str(digit): {"accuracy": r / n, "count": n} for digit, (n, r) in enumerate(zip(images_of, right, strict=True))
     }
-    errors = len(labels) - sum(right)
-    files.write_json(METRICS, {"accuracy": accuracy, "loss": loss, "errors": errors, "per_class": per_class})
+    numbers = {"accuracy": accuracy, "loss": loss, "errors": len(labels) - sum(right)}
+    files.write_json(METRICS, {**numbers, "per_class": per_class})
 
 
 if __name__ == "__main__":
-    command.run(main, __doc__)
+    command.run("evaluate", main, __doc__)

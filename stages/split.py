@@ -12,7 +12,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from stages.common import command, files, idx, settings
+from stages.common import command, errors, files, idx, settings
 
 LABELS = Path("data/raw/MNIST/raw/train-labels-idx1-ubyte")
 TRAIN, VALIDATION = Path("data/split/train.npy"), Path("data/split/validation.npy")
@@ -44,7 +44,7 @@ def stratified(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarr
         rows = np.flatnonzero(labels == digit)
         count = round(len(rows) * fraction)
         if not 0 < count < len(rows):
-            raise command.StageError(
+            raise errors.StageError(
                 f"params.yaml: split.validation_fraction: {fraction} of the {len(rows)} images of class {digit} is"
                 f" {count}; expected at least one image in each part"
             )
@@ -53,4 +53,4 @@ def stratified(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarr
 
 
 if __name__ == "__main__":
-    command.run(main, __doc__)
+    command.run("split", main, __doc__)

@@ -8,8 +8,9 @@ row by row while it runs, plots/training.csv. `train` in params.yaml says seed, 
 """
 
 import io
+import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -21,8 +22,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from stages.common import command, exact, files, idx, inference, nets, settings
+from stages.common import checkpoint, command, declared, errors, exact, files, idx, inference, nets, settings
 from stages.common.gradients import ShardedGradient
+from stages.common.processes import Processes
 from stages.common.workers import Workers, available
 
 RAW = Path("data/raw/MNIST/raw")
@@ -92,22 +94,30 @@ def main() -> None:
     recipe = settings.load(f"recipes.{train.recipe}", Recipe)
     exact.pin()
     device = choose(train.device)
-    with Workers(available() if device.type == "cpu" else 1) as workers:
-        net, rows = fit(recipe, train.seed, read(device), workers, report)
+    configuration = checkpoint.configuration(declared.fingerprint("train"), device)
+    unfinished = checkpoint.Checkpoint(configuration)
+    with Processes(device) as processes, Workers(available() if device.type == "cpu" else 1) as workers:
+        processes.agree(configuration)
+        net, curve = fit(recipe, train.seed, read(device), workers, processes, unfinished)
+    if processes.rank > 0:
+        return  # the first process writes for all
     weights = {name: value.cpu() for name, value in net.state_dict().items()}
     content = io.BytesIO()
     torch.save({"recipe": train.recipe, "layers": recipe.model, "weights": weights}, content)
     files.write_whole(MODEL, content.getvalue())
-    final = dict(zip(MEASURES, rows[-1][2:], strict=True))
+    final = dict(zip(MEASURES, curve[-1][2:], strict=True))
     parameters = sum(parameter.numel() for parameter in net.parameters())
     files.write_json(METRICS, {"weights_sha256": exact.digest(weights), "parameters": parameters, **final})
+    unfinished.delete()
 
 
 def choose(device: Literal["auto", "cpu", "cuda"]) -> torch.device:
     """Return the device to train on; `auto` is the GPU if there is one. Raises StageError if it is not there."""
     if device == "cuda" and not torch.cuda.is_available():
-        raise command.StageError("params.yaml: train.device: got 'cuda', but PyTorch finds no GPU; take auto or cpu")
-    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+        raise errors.StageError("params.yaml: train.device: got 'cuda', but PyTorch finds no GPU; take auto or cpu")
+    if device == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
 def read(device: torch.device) -> Data:
@@ -118,32 +128,30 @@ def read(device: torch.device) -> Data:
     return Data(images.to(device), labels.to(device), training, validation)
 
 
-def report(rows: list[Row], epochs: int) -> None:
-    """Write the curve so far and, where nobody sees a progress bar, a line."""
-    files.write_csv(TRAINING, ("epoch", "examples", *MEASURES), rows)
-    if not sys.stderr.isatty():
-        epoch, _, *measures = rows[-1]
-        named = (f"{name} {value:.4f}" for name, value in zip(MEASURES, measures, strict=True))
-        print(f"epoch {epoch}/{epochs}:", *named, flush=True)
-
-
 def fit(
-    recipe: Recipe, seed: int, data: Data, workers: Workers, report: Callable[[list[Row], int], None]
+    recipe: Recipe, seed: int, data: Data, workers: Workers, processes: Processes, unfinished: checkpoint.Checkpoint
 ) -> tuple[nn.Module, list[Row]]:
     """Return the net trained by `recipe` from `seed`, and a row for each epoch, 0 being the untrained net.
 
-    A row is epoch, examples seen and MEASURES. `report` is called with the rows so far and the number of epochs.
+    A row is epoch, examples seen and MEASURES. Goes on where `unfinished` was left, and leaves it at the last epoch.
     """
     steps = len(data.training) // recipe.batch_size
     if steps == 0:
-        raise command.StageError(
+        raise errors.StageError(
             f"params.yaml: batch_size: got {recipe.batch_size}, expected at most {len(data.training)} (training images)"
         )
     net = nets.build(recipe.model)
     nets.draw_weights(net, exact.generator(seed, "weights"))
     net.to(data.images.device)
-    gradient = ShardedGradient(net, recipe.shards, workers)
     optimizer = make_optimizer(recipe, net)
+    curve: list[Row] = []
+    if state := processes.from_first(unfinished.read()):
+        net_state, optimizer_state, curve = checkpoint.decode(state)
+        net.load_state_dict(net_state)
+        optimizer.load_state_dict(optimizer_state)
+        if processes.rank == 0:
+            report(curve, recipe.epochs)
+    gradient = ShardedGradient(net, recipe.shards, workers, processes)
     windows = shifted_windows(data.images, recipe.shift)
 
     def loss(replica: nn.Module, shard: tuple[Tensor, Tensor]) -> Tensor:
@@ -151,20 +159,32 @@ def fit(
         logits = replica(inference.scaled(windows[rows, shift[:, 0], shift[:, 1]]))
         return functional.cross_entropy(logits, data.labels[rows], reduction="sum") / recipe.batch_size
 
-    curve: list[Row] = [[0, 0, *measure(net, data, workers)]]
-    report(curve, recipe.epochs)
-    with tqdm(total=recipe.epochs * steps, unit="step", disable=not sys.stderr.isatty()) as bar:
-        for epoch in range(1, recipe.epochs + 1):
-            for step, batch in enumerate(batches(recipe, seed, epoch, data.training), start=(epoch - 1) * steps + 1):
-                for group in optimizer.param_groups:
-                    group["lr"] = recipe.learning_rate * schedule(recipe, step / (recipe.epochs * steps + 1))
-                gradient.accumulate(loss, batch)
-                optimizer.step()
-                bar.update()
-            gradient.merge_statistics()
+    silent = processes.rank > 0 or not sys.stderr.isatty()
+    with tqdm(total=recipe.epochs * steps, unit="step", disable=silent) as bar:
+        for epoch in range(len(curve), recipe.epochs + 1):
+            bar.update(max(epoch - 1, 0) * steps - bar.n)
+            if epoch > 0:  # epoch 0 is the untrained net
+                for step, batch in enumerate(batches(recipe, seed, epoch, data.training), (epoch - 1) * steps + 1):
+                    for group in optimizer.param_groups:
+                        group["lr"] = recipe.learning_rate * schedule(recipe, step / (recipe.epochs * steps + 1))
+                    gradient.accumulate(loss, batch)
+                    optimizer.step()
+                    bar.update()
+                gradient.merge_statistics()
             curve.append([epoch, epoch * steps * recipe.batch_size, *measure(net, data, workers)])
-            report(curve, recipe.epochs)
+            if processes.rank == 0:
+                report(curve, recipe.epochs)
+                unfinished.save((net.state_dict(), optimizer.state_dict(), curve))
     return net, curve
+
+
+def report(curve: list[Row], epochs: int) -> None:
+    """Write the curve so far and, where nobody sees a progress bar, a line."""
+    files.write_csv(TRAINING, ("epoch", "examples", *MEASURES), curve)
+    if not sys.stderr.isatty():
+        epoch, _, *measures = curve[-1]
+        named = (f"{name} {value:.4f}" for name, value in zip(MEASURES, measures, strict=True))
+        print(f"epoch {epoch}/{epochs}:", *named, flush=True)
 
 
 def batches(recipe: Recipe, seed: int, epoch: int, training: Tensor) -> Iterator[list[tuple[Tensor, Tensor]]]:
@@ -220,4 +240,4 @@ def measure(net: nn.Module, data: Data, workers: Workers) -> list[float]:
 
 
 if __name__ == "__main__":
-    command.run(main, __doc__)
+    command.run("train", main, __doc__)

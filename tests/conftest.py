@@ -44,6 +44,13 @@ class Clone:
         )
         return done
 
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        """Start `command` in the clone as a process group of its own."""
+        pipe = subprocess.PIPE
+        return subprocess.Popen(
+            command, cwd=self.path, env=self._environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+        )
+
     def repro(self) -> list[str]:
         """Run `dvc repro` and return the stages that it ran."""
         lines = self.run("dvc", "repro").stdout.splitlines()

@@ -15,7 +15,7 @@ import pytest
 
 from stages import download
 from stages.common import idx
-from stages.common.command import StageError
+from stages.common.errors import StageError
 from tests.conftest import Clone
 
 CONTENT = gzip.compress(b"fifty-nine bytes", mtime=0)

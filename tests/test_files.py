@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stages.common import files, idx
-from stages.common.command import StageError
+from stages.common.errors import StageError
 
 
 def test_json_is_sorted_and_rounded(tmp_path: Path) -> None:

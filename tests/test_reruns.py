@@ -112,14 +112,14 @@ def test_an_edit_of_another_recipe_runs_nothing(finished: Clone, tmp_path: Path)
     assert clone.repro() == ["train", "evaluate"]
 
 
-EVERY_STAGE = ["command", "files", "idx", "settings"]
+EVERY_STAGE = ["command", "declared", "errors", "files", "idx", "settings"]
 CODE = {
     "stages/download.py": ["download"],
     "stages/split.py": ["split"],
     "stages/train.py": ["train"],
     "stages/evaluate.py": ["evaluate"],
     "stages/common/pictures.py": ["evaluate"],
-    "stages/common/gradients.py": ["train"],
+    **{f"stages/common/{name}.py": ["train"] for name in ("checkpoint", "gradients", "processes")},
     **{f"stages/common/{name}.py": ["train", "evaluate"] for name in ("exact", "inference", "nets", "workers")},
     **{f"stages/common/{name}.py": ALL for name in EVERY_STAGE},
 }

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stages.common import settings
-from stages.common.command import StageError
+from stages.common.errors import StageError
 from stages.download import Download
 from stages.evaluate import Evaluate
 from stages.split import Split

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from stages.common.command import StageError
+from stages.common.errors import StageError
 from stages.split import stratified
 from tests.conftest import PROJECT
 

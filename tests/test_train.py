@@ -1,6 +1,7 @@
 """Training on tiny data: the same bits for any number of workers, and the gradient of plain autograd."""
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,9 +9,10 @@ import torch
 from torch.nn import functional
 
 from stages import train
-from stages.common import exact, inference, nets
-from stages.common.command import StageError
+from stages.common import checkpoint, exact, inference, nets
+from stages.common.errors import StageError
 from stages.common.gradients import ShardedGradient
+from stages.common.processes import Processes
 from stages.common.workers import Workers
 
 MODEL = ["normalize 0.5 0.5", "conv 8 5", "max_pool", "batch_norm", "relu", "linear 10"]
@@ -27,8 +29,9 @@ RECIPE: dict[str, Any] = {
 
 
 @pytest.fixture(autouse=True)
-def pinned() -> None:
-    """As in the stage."""
+def pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the stage; what it writes goes to a folder of the test."""
+    monkeypatch.chdir(tmp_path)
     exact.pin()
 
 
@@ -41,10 +44,25 @@ def data() -> train.Data:
     return train.Data(images, labels, torch.arange(150), torch.arange(150, 200))
 
 
+class Unsaved(checkpoint.Checkpoint):
+    """A checkpoint in memory."""
+
+    def __init__(self, content: bytes = b""):
+        self.content = content
+
+    def save(self, state: Any) -> None:
+        """Keep nothing: these runs are not interrupted."""
+
+    def read(self) -> bytes:
+        """Return what it was made with."""
+        return self.content
+
+
 def fitted(data: train.Data, workers: int = 1, seed: int = 0, **changes: Any) -> tuple[str, list[train.Row]]:
     """Return the digest of the weights and the curve of a training."""
-    with Workers(workers) as threads:
-        net, curve = train.fit(train.Recipe(**{**RECIPE, **changes}), seed, data, threads, lambda *_: None)
+    recipe = train.Recipe(**{**RECIPE, **changes})
+    with Workers(workers) as threads, Processes(torch.device("cpu")) as processes:
+        net, curve = train.fit(recipe, seed, data, threads, processes, Unsaved())
     return exact.digest(net.state_dict()), curve
 
 
@@ -96,7 +114,7 @@ def test_the_gradient_is_that_of_plain_autograd() -> None:
     functional.cross_entropy(net(pixels), labels).backward()
     expected = [values.grad.clone() for values in net.parameters() if values.grad is not None]
     with Workers(2) as workers:
-        gradient = ShardedGradient(net, 4, workers)
+        gradient = ShardedGradient(net, 4, workers, Processes(torch.device("cpu")))
         shards = list(zip(pixels.split(8), labels.split(8), strict=True))
         gradient.accumulate(
             lambda replica, s: functional.cross_entropy(replica(s[0]), s[1], reduction="sum") / 32, shards
@@ -109,7 +127,7 @@ def test_running_statistics_are_the_mean_over_the_shards() -> None:
     """After one batch: a tenth of the mean of the shards' means, and the same in every replica."""
     net = nets.build(["batch_norm", "linear 10"])
     with Workers(1) as workers:
-        gradient = ShardedGradient(net, 2, workers)
+        gradient = ShardedGradient(net, 2, workers, Processes(torch.device("cpu")))
         pixels = [torch.full((4, 1, 28, 28), 1.0), torch.full((4, 1, 28, 28), 3.0)]
         gradient.accumulate(lambda replica, shard: replica(shard).sum(), pixels)
         gradient.merge_statistics()

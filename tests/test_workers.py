@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from stages.common.command import StageError
+from stages.common.errors import StageError
 from stages.common.workers import Workers, available
 
 

@@ -5,19 +5,22 @@ import signal
 import sys
 from collections.abc import Callable
 
+from stages.common import declared
+from stages.common.errors import StageError
 
-class StageError(Exception):
-    """Something the user can mend. The message says what, where, got, expected and what to do."""
 
+def run(stage: str, main: Callable[[], None], description: str) -> None:
+    """Run `main` of `stage` as a command: exit status 0 done, 1 failed, 130 interrupted, 143 terminated.
 
-def run(main: Callable[[], None], description: str) -> None:
-    """Run a stage's `main` as a command and exit: 0 done, 1 failed, 130 interrupted, 143 terminated."""
+    It fails, too, if something that dvc.yaml declares for the stage changes while it runs.
+    """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args()
     # SIGTERM unwinds the stack as Ctrl-C does, so that temporary files are removed.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
-        main()
+        with declared.held(stage):
+            main()
     except StageError as failure:
         sys.exit(f"error: {failure}")
     except OSError as error:

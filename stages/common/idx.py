@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.common.command import StageError
+from stages.common.errors import StageError
 
 UNSIGNED_BYTE = 0x08
 

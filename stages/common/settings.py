@@ -1,12 +1,12 @@
 """Settings: one section of params.yaml, checked as a whole before any work."""
 
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML, YAMLError
 
-from stages.common.command import StageError
+from stages.common.errors import StageError
 
 PARAMS = Path("params.yaml")
 
@@ -17,21 +17,28 @@ class Settings(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+def read(path: Path) -> Any:
+    """Return what the YAML file at `path` says. Raises StageError if it is not there or not YAML.
+
+    The parser is DVC's own (YAML 1.2), so that `1e-05` is a number here as it is there.
+    """
+    try:
+        return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StageError(f"{path}: not found; run from the project's root, or `git restore {path}`") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise StageError(f"{path}: not YAML: {' '.join(str(error).split())}; see `git diff {path}`") from None
+
+
 Section = TypeVar("Section", bound=Settings)
 
 
 def load(section: str, kind: type[Section], path: Path = PARAMS) -> Section:
     """Return `section` (dotted: `recipes.fast`) of the file at `path`, and nothing else of it.
 
-    The parser is DVC's own (YAML 1.2), so that `1e-05` is a number here as it is there.
     Raises StageError naming each key that is missing, unknown, of the wrong type or out of range.
     """
-    try:
-        values = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise StageError(f"{path}: not found; run from the project's root, or `git restore {path}`") from None
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise StageError(f"{path}: not YAML: {' '.join(str(error).split())}; see `git diff {path}`") from None
+    values = read(path)
     walked: list[str] = []
     for key in section.split("."):
         if not isinstance(values, dict) or key not in values:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from stages.common.command import StageError
+from stages.common.errors import StageError
 
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
@@ -44,7 +44,7 @@ class Workers:
     def map(self, function: Callable[[Piece], Result], pieces: Sequence[Piece]) -> list[Result]:
         """Return `function` of each of `pieces`, in their order. Raises what a piece raised."""
         count = len(self._tasks) + 1
-        busy = self._tasks[: len(pieces) - 1]
+        busy = self._tasks[: max(0, len(pieces) - 1)]
         for worker, tasks in enumerate(busy, start=1):
             tasks.put((function, pieces, range(worker, len(pieces), count)))
         try:

@@ -1,0 +1,48 @@
+"""Going on after an interruption: the state at the end of an epoch, for exactly one configuration."""
+
+import hashlib
+import io
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stages.common import files
+from stages.common.declared import Fingerprint
+
+FOLDER = Path(".checkpoints")  # no output of DVC, which deletes those before a stage runs
+
+
+def configuration(fingerprint: Fingerprint, device: torch.device) -> str:
+    """Return the SHA-256 of all that decides the bits: params, data, code, versions and the kind of device."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    parts = [fingerprint, torch.__version__, platform.python_version(), name]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+class Checkpoint:
+    """The file of one configuration: no other run ever reads it."""
+
+    def __init__(self, configuration: str):
+        self._path = FOLDER / f"{configuration}.pt"
+
+    def save(self, state: Any) -> None:
+        """Put `state` (tensors and plain values) in the place of the one before."""
+        content = io.BytesIO()
+        torch.save(state, content)
+        files.write_whole(self._path, content.getvalue())
+
+    def read(self) -> bytes:
+        """Return the file's content; nothing if there is none."""
+        return self._path.read_bytes() if self._path.is_file() else b""
+
+    def delete(self) -> None:
+        """Remove the file: the run has ended well."""
+        self._path.unlink(missing_ok=True)
+
+
+def decode(content: bytes) -> Any:
+    """Return the state that `save` wrote as `content`."""
+    return torch.load(io.BytesIO(content), weights_only=True)

@@ -1,0 +1,5 @@
+"""The error that a user can mend."""
+
+
+class StageError(Exception):
+    """Its message says what, where, got, expected and what to do."""

@@ -1,0 +1,176 @@
+"""The contract: the same bits for any number of threads and processes, after any kill, and on CPUs of other makers."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Clone
+
+
+def weights(clone: Clone) -> str:
+    """Return the digest of the weights that the last training gave."""
+    digest: str = json.loads((clone.path / "metrics/train.json").read_text())["weights_sha256"]
+    return digest
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_processes_change_no_bit(finished: Clone, tmp_path: Path, processes: int) -> None:
+    """Under torchrun, two shards a batch: one process, two that have one each, four of which two have none."""
+    clone = finished.copy(tmp_path / "clone")
+    (clone.path / "metrics/train.json").unlink()
+    clone.run("torchrun", "--nproc-per-node", str(processes), "-m", "stages.train")
+    assert weights(clone) == weights(finished)
+    assert clone.run("git", "status", "--porcelain").stdout == ""
+    assert not list(clone.path.glob(".checkpoints/*"))
+
+
+def test_several_processes_under_dvc(finished: Clone, tmp_path: Path) -> None:
+    """The README's line: the first process is `dvc repro`, the others help its train stage; the lock is the same."""
+    clone = finished.clone(tmp_path / "clone")
+    clone.run("dvc", "repro", "split")
+    line = '[ "$RANK" = 0 ] && exec dvc repro || exec python -m stages.train'
+    assert line in (clone.path / "README.md").read_text()
+    clone.run("torchrun", "--nproc-per-node", "2", "--no-python", "sh", "-c", line)
+    assert clone.run("git", "status", "--porcelain").stdout == ""
+    assert (clone.path / "models/model.pt").is_file()
+
+
+def test_processes_with_other_params_are_refused(finished: Clone, tmp_path: Path) -> None:
+    """Two processes whose params differ train nothing, and say so."""
+    first, second = finished.copy(tmp_path / "first"), finished.copy(tmp_path / "second")
+    second.replace("params.yaml", "epochs: 4", "epochs: 5")
+    line = f'[ "$RANK" = 0 ] || cd "{second.path}"; exec python -m stages.train'
+    failed = first.run("torchrun", "--nproc-per-node", "2", "--no-python", "sh", "-c", line, status=None)
+    assert failed.returncode != 0
+    assert "has other params, data, code or versions than" in failed.stderr
+
+
+def test_killed_at_any_moment_it_goes_on_to_the_same_bits(finished: Clone, tmp_path: Path) -> None:
+    """SIGKILL to `dvc repro` and its stage, at many random moments; the last run ends as if it were the only one."""
+    through, killed = finished.copy(tmp_path / "through"), finished.copy(tmp_path / "killed")
+    for clone in (through, killed):
+        clone.replace("params.yaml", "epochs: 4", "epochs: 24")
+    through.run("dvc", "repro")
+    moments = random.Random(0)  # noqa: S311 - nothing secret
+    curve = killed.path / "plots/training.csv"
+    rows_at_kills = []
+    for _ in range(4):
+        process = killed.start("dvc", "repro")
+        rows = moments.randrange(2 + 3 * len(rows_at_kills), 6 + 3 * len(rows_at_kills))
+        while process.poll() is None and not (curve.exists() and len(curve.read_text().splitlines()) > rows):
+            time.sleep(0.01)
+        time.sleep(moments.random() / 4)  # somewhere within an epoch, or in a write
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        rows_at_kills.append(len(curve.read_text().splitlines()))
+        lock = killed.path / ".dvc/tmp/rwlock"
+        if lock.exists() and not lock.read_text():
+            lock.unlink()  # DVC's own file, left empty by the kill: see the README
+    assert rows_at_kills == sorted(rows_at_kills)
+    again = killed.run("dvc", "repro").stdout
+    assert "epoch 1/24" not in again, "it began from the beginning"
+    assert weights(killed) == weights(through)
+    assert killed.run("git", "diff").stdout == through.run("git", "diff").stdout
+    assert not list(killed.path.glob(".checkpoints/*"))
+
+
+def test_a_checkpoint_belongs_to_one_configuration(finished: Clone, tmp_path: Path) -> None:
+    """After a kill, a run with another seed begins at the beginning and leaves the checkpoint for the first one."""
+    clone = finished.copy(tmp_path / "clone")
+    clone.replace("params.yaml", "epochs: 4", "epochs: 1000")
+    process = clone.start(sys.executable, "-m", "stages.train")
+    while not list(clone.path.glob(".checkpoints/*.pt")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    clone.run("git", "checkout", "params.yaml")
+    clone.run("python", "-m", "stages.train")
+    assert clone.run("git", "status", "--porcelain").stdout == ""
+    assert len(list(clone.path.glob(".checkpoints/*.pt"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("stages/common/nets.py", '"""Nets', '"""The nets'),
+        ("params.yaml", "learning_rate: 0.01", "learning_rate: 0.02"),
+        ("requirements.lock", "torch==", "torch=="),
+    ],
+)
+def test_an_edit_while_a_stage_runs_is_not_recorded(
+    finished: Clone, tmp_path: Path, file: str, old: str, new: str
+) -> None:
+    """What train declares changes after it began: it fails, names it, and DVC records nothing."""
+    clone = finished.copy(tmp_path / "clone")
+    clone.replace("params.yaml", "epochs: 4", "epochs: 10")
+    lock = (clone.path / "dvc.lock").read_bytes()
+    process = clone.start("dvc", "repro")
+    assert process.stdout is not None
+    while "epoch 0/" not in process.stdout.readline():
+        assert process.poll() is None
+    path = clone.path / file
+    path.write_text(path.read_text().replace(old, new, 1) + "\n# an edit\n" * (old == new))
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode != 0
+    name = "params.yaml: recipes.fast" if file == "params.yaml" else file
+    assert f"changed while the stage train ran: {name}; run `dvc repro` again" in errors
+    assert (clone.path / "dvc.lock").read_bytes() == lock
+
+
+FEW_STEPS = """
+import sys, types, torch
+from stages import train
+from stages.common import exact, settings, checkpoint
+from stages.common.processes import Processes
+from stages.common.workers import Workers
+exact.pin()
+recipe = settings.load("recipes.fast", train.Recipe).model_copy(update={"epochs": 1})
+random = torch.Generator().manual_seed(0)
+images = torch.randint(256, (600, 28, 28), dtype=torch.uint8, generator=random)
+labels = torch.randint(10, (600,), generator=random)
+data = train.Data(images, labels, torch.arange(2 * recipe.batch_size), torch.arange(500, 600))
+device = torch.device("cpu")
+unsaved = types.SimpleNamespace(read=lambda: b"", save=lambda state: None)
+train.report = lambda *_: None
+with Processes(device) as processes, Workers(2) as workers:
+    net, curve = train.fit(recipe, 0, data, workers, processes, unsaved)
+print(exact.digest(net.state_dict()), curve)
+"""
+
+
+@pytest.mark.qemu
+@pytest.mark.parametrize("cpu", ["Haswell", "EPYC"])
+def test_cpus_of_other_makers_give_the_same_bits(cpu: str, finished: Clone) -> None:
+    """Two steps of `fast` on emulated CPUs of Intel and of AMD: the digest and the curve of this CPU."""
+    qemu = shutil.which("qemu-x86_64")
+    if "TEST_QEMU" not in os.environ or qemu is None:
+        pytest.skip("takes minutes: set TEST_QEMU=1, and install Debian's qemu-user")
+    here = finished.run(sys.executable, "-c", FEW_STEPS).stdout
+    there = finished.run(qemu, "-cpu", cpu, os.path.realpath(sys.executable), "-c", FEW_STEPS,
+                         PYTHONPATH=os.pathsep.join(filter(None, sys.path))).stdout  # fmt: skip
+    assert here.split()[0] == there.split()[0]
+    assert here == there
+
+
+def test_pinning_takes_hold() -> None:
+    """A process that pins after importing torch computes with AVX2, whatever the CPU has besides."""
+    code = (
+        "import torch; from stages.common import exact; exact.pin();"
+        "print(torch.backends.cpu.get_cpu_capability(), torch.get_num_threads());"
+        "torch.conv2d(torch.rand(32, 8, 9, 9), torch.rand(8, 8, 3, 3))"
+    )
+    environment = {**os.environ, "ONEDNN_VERBOSE": "1", "ATEN_CPU_CAPABILITY": "avx512", "ONEDNN_MAX_CPU_ISA": "ALL"}
+    output = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parent.parent, env=environment, capture_output=True, text=True
+    ).stdout
+    assert output.startswith("AVX2 1\n")
+    assert "cpu,isa:Intel AVX2\n" in output
