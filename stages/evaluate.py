@@ -13,6 +13,7 @@ from typing import Annotated
 import numpy as np
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from stages.common import command, errors, exact, files, idx, inference, nets, pictures, settings
 from stages.common.workers import Workers, available
@@ -37,8 +38,7 @@ def main() -> None:
     model = torch.load(MODEL, weights_only=True)
     net = nets.build(model["layers"])
     net.load_state_dict(model["weights"])
-    images = torch.from_numpy(idx.read(RAW / "t10k-images-idx3-ubyte").copy())
-    labels = torch.from_numpy(idx.read(RAW / "t10k-labels-idx1-ubyte").astype(np.int64))
+    images, labels = read_test_set()
     with Workers(available()) as workers:
         logits = inference.predict(net, images, batch_size, workers)
     loss, accuracy = inference.loss_and_accuracy(logits, labels)
@@ -62,6 +62,12 @@ def main() -> None:
     }
     numbers = {"accuracy": accuracy, "loss": loss, "errors": len(labels) - sum(right)}
     files.write_json(METRICS, {**numbers, "per_class": per_class})
+
+
+def read_test_set() -> tuple[Tensor, Tensor]:
+    """Return the official test set: images (n, 28, 28; bytes) and labels (n)."""
+    images = torch.from_numpy(idx.read(RAW / "t10k-images-idx3-ubyte").copy())
+    return images, torch.from_numpy(idx.read(RAW / "t10k-labels-idx1-ubyte").astype(np.int64))
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ SPLIT = Path("data/split")
 MODEL, METRICS, TRAINING = Path("models/model.pt"), Path("metrics/train.json"), Path("plots/training.csv")
 MEASURES = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 PREDICT_BATCH = 500
-WARM_UP = 0.3  # the share of a one-cycle run in which the learning rate rises
+WARM_UP = 0.2  # the share of a one-cycle run in which the learning rate rises
 Row = list[float]
 
 
@@ -58,6 +58,7 @@ class Recipe(settings.Settings):
     shards: Annotated[int, Field(ge=1)]
     epochs: Annotated[int, Field(ge=1)]
     shift: Annotated[int, Field(ge=0, le=8)] = 0  # pixels, at most, in each direction
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     @field_validator("model")
     @classmethod
@@ -152,30 +153,41 @@ def fit(
         if processes.rank == 0:
             report(curve, recipe.epochs)
     gradient = ShardedGradient(net, recipe.shards, workers, processes)
-    windows = shifted_windows(data.images, recipe.shift)
-
-    def loss(replica: nn.Module, shard: tuple[Tensor, Tensor]) -> Tensor:
-        rows, shift = shard
-        logits = replica(inference.scaled(windows[rows, shift[:, 0], shift[:, 1]]))
-        return functional.cross_entropy(logits, data.labels[rows], reduction="sum") / recipe.batch_size
-
     silent = processes.rank > 0 or not sys.stderr.isatty()
     with tqdm(total=recipe.epochs * steps, unit="step", disable=silent) as bar:
         for epoch in range(len(curve), recipe.epochs + 1):
             bar.update(max(epoch - 1, 0) * steps - bar.n)
             if epoch > 0:  # epoch 0 is the untrained net
-                for step, batch in enumerate(batches(recipe, seed, epoch, data.training), (epoch - 1) * steps + 1):
-                    for group in optimizer.param_groups:
-                        group["lr"] = recipe.learning_rate * schedule(recipe, step / (recipe.epochs * steps + 1))
-                    gradient.accumulate(loss, batch)
-                    optimizer.step()
+                for _ in train_epoch(recipe, seed, epoch, data, gradient, optimizer):
                     bar.update()
-                gradient.merge_statistics()
             curve.append([epoch, epoch * steps * recipe.batch_size, *measure(net, data, workers)])
             if processes.rank == 0:
                 report(curve, recipe.epochs)
                 unfinished.save((net.state_dict(), optimizer.state_dict(), curve))
     return net, curve
+
+
+def train_epoch(
+    recipe: Recipe, seed: int, epoch: int, data: Data, gradient: ShardedGradient, optimizer: torch.optim.Optimizer
+) -> Iterator[int]:
+    """Train for one epoch (1 is the first), and yield the number of each step of the run when it is done."""
+    windows = shifted_windows(data.images, recipe.shift)
+    steps = len(data.training) // recipe.batch_size
+
+    def loss(replica: nn.Module, shard: tuple[Tensor, Tensor]) -> Tensor:
+        rows, shift = shard
+        logits = replica(inference.scaled(windows[rows, shift[:, 0], shift[:, 1]]))
+        smoothing = recipe.label_smoothing
+        loss = functional.cross_entropy(logits, data.labels[rows], reduction="sum", label_smoothing=smoothing)
+        return loss / recipe.batch_size
+
+    for step, batch in enumerate(batches(recipe, seed, epoch, data.training), (epoch - 1) * steps + 1):
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.learning_rate * schedule(recipe, step / (recipe.epochs * steps + 1))
+        gradient.accumulate(loss, batch)
+        optimizer.step()
+        yield step
+    gradient.merge_statistics()
 
 
 def report(curve: list[Row], epochs: int) -> None:
@@ -222,7 +234,7 @@ def make_optimizer(recipe: Recipe, net: nn.Module) -> torch.optim.Optimizer:
 def schedule(recipe: Recipe, progress: float) -> float:
     """Return the share of the learning rate to use at `progress` (0..1) of the run.
 
-    `one_cycle` rises in a line over the first 30 % and falls in a line to 0 (after Smith and Topin 2018).
+    `one_cycle` rises in a line over the first 20 % and falls in a line to 0 (after Smith and Topin 2018).
     """
     if recipe.schedule == "constant":
         return 1.0

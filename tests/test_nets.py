@@ -29,7 +29,7 @@ def test_parameters_are_counted() -> None:
 
 def test_parameters_of_the_committed_recipe(fast: Recipe) -> None:
     """Without biases before a batch norm; with the last layer's ten."""
-    expected = 24 * 25 + 2 * 24 + 48 * 24 * 25 + 2 * 48 + 64 * 48 * 9 + 2 * 64 + 10 * 64 * 4 + 10
+    expected = 24 * 25 + 2 * 24 + 64 * 24 * 9 + 2 * 64 + 96 * 64 * 9 + 2 * 96 + 10 * 96 * 9 + 10
     assert sum(values.numel() for values in nets.build(fast.model).parameters()) == expected
 
 

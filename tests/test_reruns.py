@@ -40,8 +40,8 @@ RUN = [
     ("split.seed", "1", ["split", "train", "evaluate"]),
     ("train.seed", "1", ["train", "evaluate"]),
     ("train.device", "cpu", ["train"]),  # the same bits, so there is nothing new to evaluate
-    ("recipes.fast.learning_rate", "0.02", ["train", "evaluate"]),
-    ("recipes.fast.learning_rate", "2e-2", []),
+    ("recipes.fast.learning_rate", "0.03", ["train", "evaluate"]),
+    ("recipes.fast.learning_rate", "3e-2", []),
     ("evaluate.batch_size", "100", ["evaluate"]),
 ]
 
@@ -65,9 +65,10 @@ AFFECTED = [
     ("weight_decay: 0.01", "weight_decay: 0", "train"),
     ("schedule: one_cycle", "schedule: constant", "train"),
     ("batch_size: 128", "batch_size: 120", "train"),
-    ("shards: 2", "shards: 3", "train"),
-    ("epochs: 4", "epochs: 1", "train"),
+    ("shards: 4", "shards: 3", "train"),
+    ("epochs: 3", "epochs: 1", "train"),
     ("shift: 2", "shift: 1", "train"),
+    ("label_smoothing: 0.03", "label_smoothing: 0", "train"),
 ]
 
 
@@ -106,7 +107,7 @@ def test_an_edit_of_another_recipe_runs_nothing(finished: Clone, tmp_path: Path)
     params.write_text("# a comment\n" + params.read_text())
     assert clone.repro() == []
     block = params.read_text().partition("  fast:\n")[2]
-    params.write_text(params.read_text() + "  slow:\n" + block.replace("epochs: 4", "epochs: 5"))
+    params.write_text(params.read_text() + "  slow:\n" + block.replace("epochs: 3", "epochs: 5"))
     assert clone.repro() == []
     clone.replace("params.yaml", "recipe: fast", "recipe: slow")
     assert clone.repro() == ["train", "evaluate"]

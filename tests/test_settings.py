@@ -52,21 +52,21 @@ BAD = [
         "batch_size: 0",
         r"evaluate\.batch_size: got 0, expected greater than or equal to 1",
     ),
-    ("recipes.fast", "epochs: 4", "epochs: 4.0", r"recipes\.fast\.epochs: got 4\.0, expected a valid integer"),
+    ("recipes.fast", "epochs: 3", "epochs: 3.0", r"recipes\.fast\.epochs: got 3\.0, expected a valid integer"),
     (
         "recipes.fast",
-        "epochs: 4",
-        "epoch: 4",
+        "epochs: 3",
+        "epoch: 3",
         r"recipes\.fast\.epochs: missing(.|\n)*recipes\.fast\.epoch: unknown key",
     ),
-    ("recipes.fast", "learning_rate: 0.01", "learning_rate: abc", r"got 'abc', expected a valid number"),
+    ("recipes.fast", "learning_rate: 0.02", "learning_rate: abc", r"got 'abc', expected a valid number"),
     ("recipes.fast", "optimizer: adamw", "optimizer: lion", r"got 'lion', expected 'adamw', 'adam' or 'sgd'"),
     ("recipes.fast", "optimizer: adamw", "optimizer: sgd", r"expected no `betas` with the optimizer sgd"),
-    ("recipes.fast", "shards: 2", "shards: 999", r"expected shards \(999\) no greater than batch_size"),
+    ("recipes.fast", "shards: 4", "shards: 999", r"expected shards \(999\) no greater than batch_size"),
     ("recipes.fast", "- max_pool", "- max_pol", r"recipes\.fast\.model: .*expected one of the layers .*`max_pol`"),
     ("recipes.fast", "conv 64 3 bias=false", "conv 64", r"`conv CHANNELS KERNEL \[stride=1\].*`conv 64`.*'kernel'"),
-    ("recipes.fast", "conv 64 3 bias=false", "conv 64 30", r"layer 10 is `conv 64 30` \(.*[Kk]ernel size"),
-    ("recipes.fast", "conv 64 3 bias=false", "conv 64 3 bias=no", r"layer 10 is `conv 64 3 bias=no`"),
+    ("recipes.fast", "conv 64 3 bias=false", "conv 64 30", r"layer 6 is `conv 64 30` \(.*[Kk]ernel size"),
+    ("recipes.fast", "conv 64 3 bias=false", "conv 64 3 bias=no", r"layer 6 is `conv 64 3 bias=no`"),
     ("recipes.fast", "- linear 10", "- linear 9", r"expected `linear 10` as the last layer; .*\(9, 1, 1\)"),
 ]
 
@@ -88,7 +88,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("written", ["1e-05", "1e-5", "0.00001", "1.0e-05", "1E-05"])
 def test_numbers_mean_what_they_mean_to_dvc(tmp_path: Path, written: str) -> None:
     """`-S recipes.fast.learning_rate=0.00001` makes DVC write `1e-05`, which is a number here, too."""
-    path = edit(tmp_path, "learning_rate: 0.01", f"learning_rate: {written}")
+    path = edit(tmp_path, "learning_rate: 0.02", f"learning_rate: {written}")
     assert settings.load("recipes.fast", Recipe, path).learning_rate == 1e-05
 
 

@@ -1,0 +1,172 @@
+"""Time this project and its peers in turn, on one machine and the same files; print ratios with their spread.
+
+    python -m tests.benchmark [--rounds 3] [--seeds 10] [SECTION ...]
+
+Run `dvc repro` first: all read MNIST in data/. Sections: fast, nets, workers, pipeline, examples (an hour).
+"""
+
+import argparse
+import multiprocessing
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from math import prod
+from pathlib import Path
+from statistics import mean, median, stdev
+from typing import Any
+
+import torch
+from torch import nn
+
+from stages.common.workers import available
+from stages.train import Recipe
+from tests.benchmark import ours, peers
+
+RAW = Path("data/raw")
+NET_SETTINGS: dict[str, Any] = {"schedule": "constant", "epochs": 1}
+# Systems of well-read tutorials: ours as a recipe, theirs as the tutorial's own modules, and the optimizer of both
+NETS: dict[str, tuple[Recipe, Callable[[], nn.Module], Callable[[Any], torch.optim.Optimizer]]] = {
+    "LeNet-like, no activations, batch 100": (
+        Recipe(model=["conv 6 5 padding=2", "max_pool", "conv 16 5", "max_pool", "linear 120", "linear 84",
+                      "linear 10"],
+               optimizer="sgd", learning_rate=0.01, batch_size=100, shards=2, **NET_SETTINGS),
+        lambda: nn.Sequential(nn.Conv2d(1, 6, 5, padding=2), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.MaxPool2d(2),
+                              nn.Flatten(), nn.Linear(400, 120), nn.Linear(120, 84), nn.Linear(84, 10)),
+        lambda parameters: torch.optim.SGD(parameters, lr=0.01),
+    ),
+    "LeNet-like with ReLU, batch 100": (
+        Recipe(model=["conv 6 3 padding=2", "relu", "max_pool", "conv 16 5", "relu", "max_pool", "linear 120", "relu",
+                      "linear 84", "relu", "linear 10"],
+               optimizer="adam", learning_rate=0.001, batch_size=100, shards=2, **NET_SETTINGS),
+        lambda: nn.Sequential(nn.Conv2d(1, 6, 3, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(),
+                              nn.MaxPool2d(2), nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84),
+                              nn.ReLU(), nn.Linear(84, 10)),
+        lambda parameters: torch.optim.Adam(parameters, lr=0.001),
+    ),
+    "10-20 channels, batch 32": (
+        Recipe(model=["conv 10 5", "relu", "max_pool", "conv 20 5", "relu", "max_pool", "linear 50", "linear 10"],
+               optimizer="sgd", momentum=0.5, learning_rate=0.01, batch_size=32, shards=2, **NET_SETTINGS),
+        lambda: nn.Sequential(nn.Conv2d(1, 10, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(10, 20, 5), nn.ReLU(),
+                              nn.MaxPool2d(2), nn.Flatten(), nn.Linear(320, 50), nn.Linear(50, 10)),
+        lambda parameters: torch.optim.SGD(parameters, lr=0.01, momentum=0.5),
+    ),
+}  # fmt: skip
+
+
+def apart(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what `function` returns in a new process."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        return process.submit(function, *arguments).result()
+
+
+def peer(name: str, steps: int) -> float:
+    """Return the images a second of the net `name` of NETS, fed by torchvision and a DataLoader."""
+    recipe, make_net, make_optimizer = NETS[name]
+    net = make_net()
+    return peers.images_a_second(RAW, net, make_optimizer(net.parameters()), recipe.batch_size, steps)
+
+
+def first_epochs(seed: int, epochs: int) -> list[tuple[float, float]]:
+    """Return seconds and test accuracy after each of the first epochs of pytorch/examples' `mnist`."""
+    return list(peers.examples(RAW, seed, epochs))
+
+
+def spread(values: list[float], unit: str = "") -> str:
+    """Return the median of `values` and their least and greatest."""
+    return f"{median(values):.2f}{unit} ({min(values):.2f} to {max(values):.2f})"
+
+
+def row(what: str, value: str) -> None:
+    """Print a row of the table."""
+    print(f"| {what} | {value} |", flush=True)
+
+
+def time_fast(rounds: int, seeds: int) -> None:
+    """Accuracy over the seeds, seconds of training, memory, and arithmetic against the matrix peak."""
+    runs, shares = [], []
+    for seed in range(seeds):
+        peak = apart(ours.matrix_peak, available())
+        run = apart(ours.fast, seed, available(), {})
+        runs.append(run)
+        shares.append(run["flop"] / run["seconds"] / peak)
+    accuracies = [100 * run["accuracy"] for run in runs]
+    deviation = f", standard deviation {stdev(accuracies):.3f}" if seeds > 1 else ""
+    row(f"`fast`: test accuracy, mean of {seeds} seeds", f"{mean(accuracies):.3f} %{deviation}")
+    row("`fast`: training", spread([run["seconds"] for run in runs], " s"))
+    row("`fast`: arithmetic over the matrix peak", spread([100 * share for share in shares], " %"))
+    row("`fast`: peak memory", f"{max(run['memory'] for run in runs) / 1e9:.2f} GB")
+
+
+def time_nets(rounds: int, seeds: int) -> None:
+    """Images a second against the same net fed by torchvision and a DataLoader, in turn."""
+    medians = []
+    for name, (recipe, *_) in NETS.items():
+        ratios = [apart(ours.images_a_second, recipe, available(), 300) / apart(peer, name, 300) for _ in range(rounds)]
+        medians.append(median(ratios))
+        row(f"{name}: images a second, times the DataLoader's", spread(ratios))
+    row("geometric mean of these", f"{prod(medians) ** (1 / len(medians)):.2f}")
+
+
+def time_workers(rounds: int, seeds: int) -> None:
+    """Two workers against one."""
+    one_epoch = {"epochs": 1}
+    ratios = [
+        apart(ours.fast, 0, 1, one_epoch)["seconds"] / apart(ours.fast, 0, 2, one_epoch)["seconds"]
+        for _ in range(rounds)
+    ]
+    row("`fast`: two workers, times one", spread(ratios))
+
+
+def time_pipeline(rounds: int, seeds: int) -> None:
+    """`dvc repro` in a fresh clone, the data in the user's cache."""
+    times = []
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            git, dvc = shutil.which("git") or "git", shutil.which("dvc") or "dvc"
+            subprocess.run([git, "clone", "--quiet", ".", folder], check=True)
+            Path(folder, "dvc.lock").unlink()  # so that evaluate runs, too
+            start = time.perf_counter()
+            subprocess.run([dvc, "repro", "--quiet"], cwd=folder, check=True)
+            times.append(time.perf_counter() - start)
+    row("`dvc repro` from nothing to evaluated", spread(times, " s"))
+
+
+def time_examples(rounds: int, seeds: int) -> None:
+    """pytorch/examples' `mnist`, as published."""
+    every = [apart(first_epochs, seed, 8) for seed in range(min(seeds, 5))]
+    for epoch, results in enumerate(zip(*every, strict=True), start=1):
+        seconds, accuracies = zip(*results, strict=True)
+        row(f"pytorch/examples after {epoch} epochs", f"{100 * mean(accuracies):.2f} %, {median(seconds):.0f} s")
+
+
+SECTIONS = {
+    "fast": time_fast,
+    "nets": time_nets,
+    "workers": time_workers,
+    "pipeline": time_pipeline,
+    "examples": time_examples,
+}
+
+
+def main() -> None:
+    """Measure the sections that are asked for, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help="default: all but examples")
+    parser.add_argument("--rounds", type=int, default=3, help="of each pair")
+    parser.add_argument("--seeds", type=int, default=10, help="of `fast`")
+    asked = parser.parse_args()
+    if unknown := set(asked.sections) - set(SECTIONS):
+        parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
+    if not (RAW / "MNIST/raw/train-images-idx3-ubyte").is_file():
+        sys.exit("error: no MNIST in data/; run `dvc repro` first")
+    print(f"| PyTorch {torch.__version__}, {available()} cores | median (least to greatest) |\n|---|---|")
+    for section in asked.sections or [name for name in SECTIONS if name != "examples"]:
+        SECTIONS[section](asked.rounds, asked.seeds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""What is measured of this project, each in a process of its own."""
+
+import os
+import resource
+import tempfile
+import threading
+import time
+from typing import Any
+
+import torch
+
+from stages import train
+from stages.common import checkpoint, exact, inference, nets, settings
+from stages.common.gradients import ShardedGradient
+from stages.common.processes import Processes
+from stages.common.workers import Workers
+from stages.evaluate import read_test_set
+
+CPU = torch.device("cpu")
+
+
+def matrix_peak(threads: int) -> float:
+    """Return the FLOP/s of float32 matrix products of 1024 x 1024, a thread each on `threads` cores."""
+    exact.pin()
+    repeats, n = 40, 1024
+
+    def multiply() -> None:
+        torch.set_num_threads(1)
+        left, right = torch.rand(n, n), torch.rand(n, n)
+        for _ in range(repeats):
+            torch.mm(left, right)
+
+    multiply()
+    start = time.perf_counter()
+    running = [threading.Thread(target=multiply) for _ in range(threads)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    return threads * repeats * 2 * n**3 / (time.perf_counter() - start)
+
+
+def fast(seed: int, threads: int, changes: dict[str, Any]) -> dict[str, float]:
+    """Train `fast` on MNIST in data/, and return seconds, test accuracy, arithmetic (FLOP) and peak memory (bytes)."""
+    exact.pin()
+    recipe = settings.load("recipes.fast", train.Recipe).model_copy(update=changes)
+    data, (images, labels) = train.read(CPU), read_test_set()
+    os.chdir(tempfile.mkdtemp())  # the curve and the checkpoint go there
+    with Workers(threads) as workers, Processes(CPU) as processes:
+        start = time.perf_counter()
+        net, curve = train.fit(recipe, seed, data, workers, processes, checkpoint.Checkpoint("benchmark"))
+        seconds = time.perf_counter() - start
+        accuracy = inference.loss_and_accuracy(inference.predict(net, images, 500, workers), labels)[1]
+    return {
+        "seconds": seconds,
+        "accuracy": accuracy,
+        "flop": curve[-1][1] * flop_of_training(net),
+        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+
+
+def flop_of_training(net: torch.nn.Module) -> float:
+    """Return the multiplications and additions of one image's convolutions, forward and backward."""
+    total, first = 0, True
+    values = torch.zeros(1, *nets.PIXELS)
+    for layer in net.eval():  # type: ignore[attr-defined]
+        values = layer(values)
+        if isinstance(layer, torch.nn.Conv2d):
+            # the gradient of the pixels is not computed, so the first layer is gone through twice, the others thrice
+            total += 2 * values.numel() * layer.weight[0].numel() * (2 if first else 3)
+            first = False
+    return total
+
+
+def images_a_second(recipe: train.Recipe, threads: int, steps: int) -> float:
+    """Return how many images a second `steps` steps of `recipe` take, after five to warm up."""
+    exact.pin()
+    data = train.read(CPU)
+    net = nets.build(recipe.model)
+    nets.draw_weights(net, exact.generator(0, "weights"))
+    optimizer = train.make_optimizer(recipe, net)
+    start = 0.0
+    with Workers(threads) as workers, Processes(CPU) as processes:
+        gradient = ShardedGradient(net, recipe.shards, workers, processes)
+        for step in train.train_epoch(recipe, 0, 1, data, gradient, optimizer):
+            if step == 5:
+                start = time.perf_counter()
+            if step == 5 + steps:
+                break
+    return steps * recipe.batch_size / (time.perf_counter() - start)
