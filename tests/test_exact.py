@@ -21,9 +21,9 @@ def weights(clone: Clone) -> str:
     return digest
 
 
-@pytest.mark.parametrize("processes", [1, 2, 3, 4])
+@pytest.mark.parametrize("processes", [1, 2, 4])
 def test_processes_change_no_bit(finished: Clone, tmp_path: Path, processes: int) -> None:
-    """Under torchrun, four shards a batch: the processes have as many, or one of three has two."""
+    """Under torchrun, four shards a batch: all four in one process, two each, one each."""
     clone = finished.copy(tmp_path / "clone")
     (clone.path / "metrics/train.json").unlink()
     clone.run("torchrun", "--nproc-per-node", str(processes), "-m", "stages.train")

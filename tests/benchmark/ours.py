@@ -1,5 +1,7 @@
 """What is measured of this project, each in a process of its own."""
 
+import contextlib
+import io
 import os
 import resource
 import tempfile
@@ -46,7 +48,8 @@ def fast(seed: int, threads: int, changes: dict[str, Any]) -> dict[str, float]:
     recipe = settings.load("recipes.fast", train.Recipe).model_copy(update=changes)
     data, (images, labels) = train.read(CPU), read_test_set()
     os.chdir(tempfile.mkdtemp())  # the curve and the checkpoint go there
-    with Workers(threads) as workers, Processes(CPU) as processes:
+    silent = contextlib.redirect_stdout(io.StringIO())
+    with Workers(threads) as workers, Processes(CPU) as processes, silent:
         start = time.perf_counter()
         net, curve = train.fit(recipe, seed, data, workers, processes, checkpoint.Checkpoint("benchmark"))
         seconds = time.perf_counter() - start
