@@ -1,10 +1,9 @@
-"""Read the test set, once, with the trained net: numbers, tables and pictures of what it gets wrong.
+"""Read the test set, once, with the trained net: numbers, and what the net said of each image.
 
     python -m stages.evaluate
 
-Reads models/model.pt, the official test set and the curve of the training; writes metrics/evaluate.json,
-plots/confusion.csv (a row for each test image), plots/per_class.csv and two pictures. Always on the CPU: the same
-weights give the same numbers everywhere.
+Reads models/model.pt and the official test set; writes metrics/evaluate.json, plots/predictions.csv (a row for each
+test image) and plots/per_class.csv. Always on the CPU: the same weights give the same numbers everywhere.
 """
 
 from pathlib import Path
@@ -15,14 +14,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from stages.common import command, errors, exact, files, idx, inference, nets, pictures, settings
+from stages.common import command, errors, exact, files, idx, inference, nets, settings
 from stages.common.workers import Workers, available
 
 RAW = Path("data/raw/MNIST/raw")
-MODEL, TRAINING = Path("models/model.pt"), Path("plots/training.csv")
-METRICS = Path("metrics/evaluate.json")
-CONFUSION, PER_CLASS = Path("plots/confusion.csv"), Path("plots/per_class.csv")
-CONFUSION_PICTURE, TRAINING_PICTURE = Path("plots/confusion.png"), Path("plots/training.png")
+MODEL, METRICS = Path("models/model.pt"), Path("metrics/evaluate.json")
+PREDICTIONS, PER_CLASS = Path("plots/predictions.csv"), Path("plots/per_class.csv")
 
 
 class Evaluate(settings.Settings):
@@ -32,12 +29,10 @@ class Evaluate(settings.Settings):
 
 
 def main() -> None:
-    """Evaluate, and write the metrics, the tables and the pictures."""
+    """Evaluate, and write the metrics and the tables."""
     batch_size = settings.load("evaluate", Evaluate).batch_size
     exact.pin()
-    model = torch.load(MODEL, weights_only=True)
-    net = nets.build(model["layers"])
-    net.load_state_dict(model["weights"])
+    net = nets.trained(torch.load(MODEL, weights_only=True))
     images, labels = read_test_set()
     with Workers(available()) as workers:
         logits = inference.predict(net, images, batch_size, workers)
@@ -48,15 +43,14 @@ def main() -> None:
     images_of, right = counts.sum(1).tolist(), counts.diagonal().tolist()
     if 0 in images_of:
         raise errors.StageError(f"{RAW}: no test image of class {images_of.index(0)}; delete it and run `dvc repro`")
-    files.write_csv(CONFUSION, ("actual", "predicted"), zip(actual.tolist(), predicted.tolist(), strict=True))
+    probabilities = [round(value, 4) for value in logits.double().softmax(1).amax(1).tolist()]
+    rows = zip(actual.tolist(), predicted.tolist(), probabilities, strict=True)
+    files.write_csv(PREDICTIONS, ("actual", "predicted", "probability"), rows)
     files.write_csv(
         PER_CLASS,
         ("digit", "count", "errors", "error_rate"),
         ((digit, n, n - r, 1 - r / n) for digit, (n, r) in enumerate(zip(images_of, right, strict=True))),
     )
-    title = f"{model['recipe']}: {accuracy:.2%} of {len(labels):,} test digits"
-    pictures.save(pictures.confusion(counts, title), CONFUSION_PICTURE)
-    pictures.save(pictures.training(np.genfromtxt(TRAINING, delimiter=",", names=True), title), TRAINING_PICTURE)
     per_class = {
         str(digit): {"accuracy": r / n, "count": n} for digit, (n, r) in enumerate(zip(images_of, right, strict=True))
     }

@@ -34,6 +34,7 @@ MEASURES = ("train_loss", "train_accuracy", "validation_loss", "validation_accur
 PREDICT_BATCH = 500
 WARM_UP = 0.2  # the share of a one-cycle run in which the learning rate rises
 Row = list[float]
+Shard = tuple[Tensor, Tensor, torch.Generator]
 
 
 class Train(settings.Settings):
@@ -104,7 +105,10 @@ def main() -> None:
         return  # the first process writes for all
     weights = {name: value.cpu() for name, value in net.state_dict().items()}
     content = io.BytesIO()
-    torch.save({"recipe": train.recipe, "layers": recipe.model, "weights": weights}, content)
+    untrained = nets.build(recipe.model)
+    nets.draw_weights(untrained, exact.generator(train.seed, "weights"))
+    model = {"recipe": train.recipe, "layers": recipe.model, "weights": weights, "untrained": untrained.state_dict()}
+    torch.save(model, content)
     files.write_whole(MODEL, content.getvalue())
     final = dict(zip(MEASURES, curve[-1][2:], strict=True))
     parameters = sum(parameter.numel() for parameter in net.parameters())
@@ -174,8 +178,9 @@ def train_epoch(
     windows = shifted_windows(data.images, recipe.shift)
     steps = len(data.training) // recipe.batch_size
 
-    def loss(replica: nn.Module, shard: tuple[Tensor, Tensor]) -> Tensor:
-        rows, shift = shard
+    def loss(replica: nn.Module, shard: Shard) -> Tensor:
+        rows, shift, random = shard
+        nets.draw_from(replica, random)
         logits = replica(inference.scaled(windows[rows, shift[:, 0], shift[:, 1]]))
         smoothing = recipe.label_smoothing
         loss = functional.cross_entropy(logits, data.labels[rows], reduction="sum", label_smoothing=smoothing)
@@ -199,8 +204,9 @@ def report(curve: list[Row], epochs: int) -> None:
         print(f"epoch {epoch}/{epochs}:", *named, flush=True)
 
 
-def batches(recipe: Recipe, seed: int, epoch: int, training: Tensor) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """Yield the batches of an epoch, each as its shards: rows (b) and their shifts (b, 2; down and right).
+def batches(recipe: Recipe, seed: int, epoch: int, training: Tensor) -> Iterator[list[Shard]]:
+    """Yield the batches of an epoch, each as its shards: rows (b), their shifts (b, 2; down and right), and what its
+    dropout draws from.
 
     Rows that fill no batch are left out, other rows in each epoch.
     """
@@ -210,7 +216,8 @@ def batches(recipe: Recipe, seed: int, epoch: int, training: Tensor) -> Iterator
     for start in range(0, len(training) - recipe.batch_size + 1, recipe.batch_size):
         batch = slice(start, start + recipe.batch_size)
         parts = (values[batch].tensor_split(recipe.shards) for values in (order, shifts))
-        yield list(zip(*parts, strict=True))
+        draws = (exact.generator(seed, "dropout", epoch, start, shard) for shard in range(recipe.shards))
+        yield list(zip(*parts, draws, strict=True))
 
 
 def shifted_windows(images: Tensor, shift: int) -> Tensor:

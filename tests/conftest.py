@@ -103,7 +103,16 @@ def finished(origin: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
     return clone
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def on_mnist(mirror: Path, origin: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A fresh clone in which the pipeline has run on the real MNIST; what uses it is in the xdist_group `mnist`."""
+    folder = tmp_path_factory.mktemp("mnist")
+    clone = origin.clone(folder / "project")
+    clone.run("dvc", "repro", MNIST_MIRROR=str(mirror), OMP_NUM_THREADS="2", XDG_CACHE_HOME=str(folder / "cache"))
+    return clone
+
+
+@pytest.fixture(scope="session")
 def mirror() -> Path:
     """The folder with the four files of MNIST; skips the test where it is not named."""
     if "MNIST_MIRROR" not in os.environ:

@@ -33,6 +33,41 @@ def test_parameters_of_the_committed_recipe(fast: Recipe) -> None:
     assert sum(values.numel() for values in nets.build(fast.model).parameters()) == expected
 
 
+@pytest.mark.parametrize(
+    ("recipe", "parameters"),
+    [
+        ("lenet5_linear", 61_706),
+        ("convnet_4_8", 207_258),
+        ("lenet5_relu", 61_610),
+        ("cnn_10_20", 21_840),
+        ("cnn_10_20_dropout", 21_840),
+    ],
+)
+def test_parameters_of_known_systems(recipe: str, parameters: int) -> None:
+    """As many as the tutorial's own net has."""
+    model = settings.load(f"recipes.{recipe}", Recipe, PROJECT / "params.yaml").model
+    assert sum(values.numel() for values in nets.build(model).parameters()) == parameters
+
+
+@pytest.mark.parametrize(("layer", "whole"), [("dropout 0.5", False), ("dropout_2d 0.5", True)])
+def test_dropout(layer: str, whole: bool) -> None:
+    """In training about half of the values, or whole channels, are 0, the others doubled, as the generator says."""
+    net = nets.build(["conv 100 19", layer, "linear 10"])
+    net.train()
+    values = torch.ones(4, 100, 10, 10)
+    with pytest.raises(RuntimeError, match="needs a generator"):
+        net[1](values)
+    nets.draw_from(net, exact.generator(0, "dropout"))
+    first = net[1](values)
+    assert first.unique().tolist() == [0, 2]
+    assert 0.9 < first.mean() < 1.1
+    assert (first == first[:, :, :1, :1]).all() == whole
+    assert not torch.equal(net[1](values), first)
+    nets.draw_from(net, exact.generator(0, "dropout"))
+    assert torch.equal(net[1](values), first)
+    assert torch.equal(net.eval()[1](values), values)
+
+
 def test_a_linear_layer_is_pytorchs() -> None:
     """The convolution over the whole window computes what nn.Linear does with the same weights."""
     net = nets.build(["conv 3 5", "linear 10"])

@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import Clone
 
-STAGES = ["download", "split", "train", "evaluate"]
+STAGES = ["download", "split", "train", "evaluate", "report"]
 
 
 def test_digits_need_no_network(finished: Clone) -> None:
@@ -25,9 +25,9 @@ def test_digits_need_no_network(finished: Clone) -> None:
 
 
 def test_the_tables_agree_with_the_metrics(finished: Clone) -> None:
-    """A row of confusion.csv for each test image; the curve starts at the untrained net and ends at the metrics."""
+    """A row of predictions.csv for each test image; the curve starts at the untrained net and ends at the metrics."""
     metrics = json.loads((finished.path / "metrics/evaluate.json").read_text())
-    rows = list(csv.DictReader((finished.path / "plots/confusion.csv").open()))
+    rows = list(csv.DictReader((finished.path / "plots/predictions.csv").open()))
     assert sum(row["actual"] != row["predicted"] for row in rows) == metrics["errors"]
     per_class = list(csv.DictReader((finished.path / "plots/per_class.csv").open()))
     assert sum(int(row["errors"]) for row in per_class) == metrics["errors"]
@@ -87,10 +87,15 @@ def test_branches_are_compared_without_a_cache(finished: Clone, tmp_path: Path) 
 
 
 PLOTS = [
-    "plots/training.csv",
-    "plots/confusion.csv",
     "plots/confusion.png",
+    "plots/errors.png",
+    "plots/feature_maps.png",
+    "plots/kernels.png",
     "plots/per_class.csv",
+    "plots/predictions.csv",
+    "plots/predictions.png",
+    "plots/samples.png",
+    "plots/training.csv",
     "plots/training.png",
 ]
 
@@ -102,7 +107,7 @@ def test_every_plot_is_shown(finished: Clone) -> None:
     plots = json.loads(shown.stdout)
     assert "errors" not in plots
     assert sorted(plots["data"]) == sorted(PLOTS)
-    for name in ("plots/training.csv", "plots/confusion.csv", "plots/per_class.csv"):
+    for name in ("plots/training.csv", "plots/predictions.csv", "plots/per_class.csv"):
         (view,) = plots["data"][name]
         content = json.loads(view["content"]) if isinstance(view["content"], str) else view["content"]
         assert content["data"]["values"], name
@@ -140,11 +145,18 @@ def test_an_interrupted_stage_leaves_nothing_half_written(finished: Clone, tmp_p
     assert clone.run("git", "status", "--porcelain").stdout == ""
 
 
-def test_mnist_from_nothing_to_evaluated(mirror: Path, origin: Clone, tmp_path: Path) -> None:
+@pytest.mark.xdist_group("mnist")
+def test_mnist_from_nothing_to_evaluated(on_mnist: Clone) -> None:
     """A fresh clone, no cache, the real MNIST: all that git tracks comes out as committed."""
-    clone = origin.clone(tmp_path / "clone")
-    clone.run("dvc", "repro", MNIST_MIRROR=str(mirror), OMP_NUM_THREADS="2", XDG_CACHE_HOME=str(tmp_path / "cache"))
-    assert clone.run("git", "status", "--porcelain").stdout == ""
-    assert json.loads((clone.path / "metrics/evaluate.json").read_text())["accuracy"] >= 0.99
+    assert on_mnist.run("git", "status", "--porcelain").stdout == ""
+    assert json.loads((on_mnist.path / "metrics/evaluate.json").read_text())["accuracy"] >= 0.99
+    for picture in ("confusion", "errors", "training"):  # those that git keeps
+        assert (on_mnist.path / f"plots/{picture}.png").stat().st_size < 60_000
+
+
+@pytest.mark.xdist_group("mnist")
+def test_another_data_set_runs_every_stage(on_mnist: Clone, tmp_path: Path) -> None:
+    """From `mnist` to `digits`."""
+    clone = on_mnist.copy(tmp_path / "clone")
     clone.replace("params.yaml", "dataset: mnist", "dataset: digits")
     assert clone.repro() == STAGES

@@ -1,5 +1,6 @@
 """Training on tiny data: the same bits for any number of workers, and the gradient of plain autograd."""
 
+import io
 import itertools
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,40 @@ def fitted(data: train.Data, workers: int = 1, seed: int = 0, **changes: Any) ->
     with Workers(workers) as threads, Processes(torch.device("cpu")) as processes:
         net, curve = train.fit(recipe, seed, data, threads, processes, Unsaved())
     return exact.digest(net.state_dict()), curve
+
+
+DROPOUT = ["conv 8 5", "dropout_2d 0.5", "max_pool", "relu", "dropout 0.5", "linear 10"]
+
+
+def test_dropout_draws_the_same_for_any_number_of_workers(data: train.Data) -> None:
+    """What a shard sets to 0 follows from the seed, the step and the shard."""
+    first = fitted(data, model=DROPOUT)
+    for workers in (2, 3):
+        assert fitted(data, workers=workers, model=DROPOUT) == first
+    assert fitted(data, model=["conv 8 5", "max_pool", "relu", "linear 10"])[0] != first[0]
+
+
+def test_more_epochs_go_on_from_fewer(data: train.Data) -> None:
+    """With a constant schedule the first 3 epochs of 8 are those of the 3-epoch run: weights, optimizer and curve."""
+
+    class Kept(Unsaved):
+        def __init__(self) -> None:
+            super().__init__()
+            self.states: list[bytes] = []
+
+        def save(self, state: Any) -> None:
+            content = io.BytesIO()
+            torch.save(state, content)
+            self.states.append(content.getvalue())
+
+    kept = {}
+    for epochs in (3, 8):
+        recipe = train.Recipe(**{**RECIPE, "model": DROPOUT, "epochs": epochs})
+        kept[epochs] = Kept()
+        with Workers(1) as threads, Processes(torch.device("cpu")) as processes:
+            train.fit(recipe, 0, data, threads, processes, kept[epochs])
+    assert len(kept[8].states) == 9  # the untrained net, too
+    assert kept[8].states[:4] == kept[3].states
 
 
 def test_the_number_of_workers_changes_no_bit(data: train.Data) -> None:

@@ -18,13 +18,23 @@ def run(stage: str, main: Callable[[], None], description: str) -> None:
     parser.parse_args()
     # SIGTERM unwinds the stack as Ctrl-C does, so that temporary files are removed.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    try:
+
+    def held() -> None:
         with declared.held(stage):
             main()
+
+    sys.exit(told(held))
+
+
+def told(main: Callable[[], int | None]) -> int:
+    """Return the exit status of `main`: what it returns, 1 with a message if it failed, 130 if it was interrupted."""
+    try:
+        return main() or 0
     except StageError as failure:
-        sys.exit(f"error: {failure}")
+        print(f"error: {failure}", file=sys.stderr)
     except OSError as error:
-        sys.exit(f"error: {error.filename or 'input/output'}: {error.strerror or error}")
+        print(f"error: {error.filename or 'input/output'}: {error.strerror or error}", file=sys.stderr)
     except KeyboardInterrupt:
         print("interrupted: nothing half-written was left", file=sys.stderr)
-        sys.exit(130)
+        return 130
+    return 1

@@ -9,6 +9,7 @@ import inspect
 import json
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,37 @@ class Normalize(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the pixels, shifted and scaled."""
         return (pixels - self.mean) / self.std
+
+
+class Dropout(nn.Module):
+    """In training, set values, or whole channels, to 0 with `probability`, and scale the others up to make up for it.
+
+    Draws from the generator that `draw_from` has given it, as PyTorch's own, which all threads share, cannot be exact.
+    """
+
+    def __init__(self, probability: float, channels: bool):
+        super().__init__()
+        if not 0 <= probability < 1:
+            raise ValueError("the probability is from 0 to less than 1")
+        self.probability, self.channels = probability, channels
+        self.random: torch.Generator | None = None
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return `values` (B, C, H, W), in training with some of them 0."""
+        if not self.training:
+            return values
+        if self.random is None:
+            raise RuntimeError("dropout in training needs a generator: call draw_from")
+        shape = (*values.shape[:2], 1, 1) if self.channels else values.shape
+        kept = torch.rand(shape, generator=self.random) >= self.probability
+        return values * (kept.to(values.device) / (1 - self.probability))
+
+
+def draw_from(net: nn.Module, random: torch.Generator) -> None:
+    """Give `random` to all the layers of `net` that draw in training; they use it in the order of the layers."""
+    for layer in net.modules():
+        if isinstance(layer, Dropout):
+            layer.random = random
 
 
 # A layer for a recipe is a function here: from the shape (channels, height, width) that it is given, and the values
@@ -58,8 +90,16 @@ def max_pool(shape: Shape, kernel: int = 2) -> nn.Module:
     return nn.MaxPool2d(kernel)
 
 
+def dropout(shape: Shape, probability: float) -> nn.Module:
+    return Dropout(probability, channels=False)
+
+
+def dropout_2d(shape: Shape, probability: float) -> nn.Module:
+    return Dropout(probability, channels=True)
+
+
 LAYERS: dict[str, Callable[..., nn.Module]] = {
-    layer.__name__: layer for layer in (normalize, conv, linear, batch_norm, relu, max_pool)
+    layer.__name__: layer for layer in (normalize, conv, linear, batch_norm, relu, max_pool, dropout, dropout_2d)
 }
 
 
@@ -81,7 +121,8 @@ def build(layers: list[str]) -> nn.Sequential:
             named = {key: json.loads(value) for key, _, value in (v.partition("=") for v in values if "=" in v)}
             layer = make(shape, *positional, **named)
             # one pass without memory or arithmetic says what shape comes out, and whether the layer fits at all
-            shape = make(shape, *positional, **named).to("meta")(torch.empty(2, *shape, device="meta")).shape[1:]
+            trial = make(shape, *positional, **named).to("meta").eval()
+            shape = trial(torch.empty(2, *shape, device="meta")).shape[1:]
         except (TypeError, ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"`{name} {_usage(make)}`; layer {place} is `{line}` ({reason})") from None
@@ -90,6 +131,13 @@ def build(layers: list[str]) -> nn.Sequential:
         raise ValueError(f"`linear {CLASSES}` as the last layer; what comes out has the shape {tuple(shape)}")
     net.add_module("logits", nn.Flatten())
     return net
+
+
+def trained(model: dict[str, Any]) -> nn.Sequential:
+    """Return the net that `model` holds, as the stage train wrote it: `layers` and `weights`."""
+    net = build(model["layers"])
+    net.load_state_dict(model["weights"])
+    return net.eval()
 
 
 def _usage(make: Callable[..., nn.Module]) -> str:

@@ -6,17 +6,21 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
+from PIL import Image
 
 from stages.common import files
 
 # Okabe and Ito's palette for all kinds of colour vision: blue and vermilion
 TRAINING, VALIDATION = "#0072B2", "#D55E00"
+DIVERGING = "PuOr"
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write `figure` as PNG, without the version of the program that drew it."""
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=100, metadata={"Software": None})
+    """Write `figure` as PNG of 256 colours, which is a third of the size and looks the same."""
+    drawn, content = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=100)
+    # Pillow writes no version of a program, which would be another on each machine
+    Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(content, format="png", optimize=True)
     files.write_whole(path, content.getvalue())
 
 
@@ -60,3 +64,64 @@ def training(curve: np.ndarray, title: str) -> Figure:
         axes.legend(frameon=False)
     figure.suptitle(title)
     return figure
+
+
+def grid(images: np.ndarray, captions: list[str], title: str, columns: int = 10) -> Figure:
+    """Draw `images` (n, 28, 28; 0 is paper), each over its caption of one or more lines."""
+    rows, lines = max(1, -(-len(images) // columns)), "".join(captions[:1]).count("\n") + 1
+    figure = Figure(figsize=(0.8 * columns, rows * (0.8 + 0.17 * lines) + 0.4), layout="constrained")
+    figure.suptitle(title)
+    every = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in every:
+        axes.set_axis_off()
+    for axes, image, caption in zip(every, images, captions, strict=False):
+        axes.imshow(image, cmap="gray_r", vmin=0, vmax=255)
+        axes.text(0.5, -0.06, caption, transform=axes.transAxes, ha="center", va="top", fontsize=8)
+    return figure
+
+
+def kernels(before: np.ndarray, after: np.ndarray, title: str) -> Figure:
+    """Draw the kernels (n, height, width) of the first convolution before and after training, on one scale."""
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    figure.suptitle(title)
+    most = max(np.abs(before).max(), np.abs(after).max())
+    columns = 8 if len(before) > 8 else 4
+    for axes, values, name in zip(figure.subplots(1, 2), (before, after), ("untrained", "trained"), strict=True):
+        drawn = axes.imshow(_tiles(values, columns), cmap=DIVERGING, vmin=-most, vmax=most)
+        axes.set_title(name, fontsize=10)
+        axes.set_axis_off()
+    figure.colorbar(drawn, ax=figure.axes, shrink=0.8, label="weight")
+    return figure
+
+
+def feature_maps(images: np.ndarray, layers: dict[str, np.ndarray], title: str) -> Figure:
+    """Draw a row for each of `images` (n, 28, 28): the image, then maps of each layer (n, maps, height, width).
+
+    Each map is on a scale of its own: white is 0, orange below it, purple above.
+    """
+    figure = Figure(figsize=(1.1 + 3.2 * len(layers), 6.2), layout="constrained")
+    figure.suptitle(title)
+    shares = [1.0] + [float(maps.shape[1]) for maps in layers.values()]
+    first, *others = figure.subplots(1, 1 + len(layers), width_ratios=shares, squeeze=False).flat
+    count = len(images)  # with one unit a tile, the rows of all layers are level
+    first.imshow(_tiles(images.astype(float), 1), cmap="gray_r", vmin=0, vmax=255, extent=(0, 1, count, 0))
+    first.set_title("image", fontsize=10)
+    for axes, (name, maps) in zip(others, layers.items(), strict=True):
+        scaled = maps / np.maximum(np.abs(maps).max((2, 3), keepdims=True), 1e-12)
+        tiles, extent = _tiles(scaled.reshape(-1, *maps.shape[2:]), maps.shape[1]), (0, maps.shape[1], count, 0)
+        axes.imshow(tiles, cmap=DIVERGING, vmin=-1, vmax=1, extent=extent)
+        axes.set_title(name, fontsize=10)
+    for axes in figure.axes:
+        axes.set_axis_off()
+    return figure
+
+
+def _tiles(images: np.ndarray, columns: int) -> np.ndarray:
+    """Return `images` (n, height, width) side by side as one, a gap of NaN around each."""
+    count, height, width = images.shape
+    rows, gap = -(-count // columns), 1
+    canvas = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap), np.nan)
+    for place, image in enumerate(images):
+        top, left = gap + place // columns * (height + gap), gap + place % columns * (width + gap)
+        canvas[top : top + height, left : left + width] = image
+    return canvas
