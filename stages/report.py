@@ -24,7 +24,7 @@ def main() -> None:
     exact.pin()
     model = torch.load(MODEL, weights_only=True)
     metrics = json.loads(METRICS.read_text())
-    dataset = settings.read(settings.PARAMS)["download"]["dataset"]
+    dataset = settings.value("download.dataset")
     title = f"{dataset}, {model['recipe']}: {metrics['accuracy']:.2%} of the test digits"
     images, labels = (idx.read(RAW / f"train-{name}-ubyte") for name in ("images-idx3", "labels-idx1"))
     test = idx.read(RAW / "t10k-images-idx3-ubyte")

@@ -1,10 +1,14 @@
-"""Download: MNIST held to its digests, from the cache, a folder, a server; scikit-learn's digits in MNIST's format."""
+"""Download: held to sizes and digests, whole or not at all, whatever mirrors, disks and signals do."""
 
-import functools
 import gzip
 import hashlib
 import http.server
-import shutil
+import os
+import resource
+import signal
+import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -12,84 +16,389 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torchvision.datasets import MNIST
 
 from stages import download
-from stages.common import idx
+from stages.common import digit, idx
 from stages.common.errors import StageError
 from tests.conftest import Clone
 
-CONTENT = gzip.compress(b"fifty-nine bytes", mtime=0)
-SHA256 = hashlib.sha256(CONTENT).hexdigest()
+RAW = bytes(range(256)) * 800
+PACKED = gzip.compress(RAW, mtime=0)
+FILE = download.File(len(PACKED), hashlib.sha256(PACKED).hexdigest(), len(RAW), hashlib.sha256(RAW).hexdigest())
+LEFT = {"x.gz"}  # in the cache, when all went well
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """A mirror that does what the first part of the path says."""
+
+    calls: dict[str, int]
+
+    def do_GET(self) -> None:
+        """Answer."""
+        behaviour = self.path.split("/")[1]
+        self.calls[behaviour] = self.calls.get(behaviour, 0) + 1
+        status, body, headers = 200, PACKED, {"Content-Type": "application/gzip"}
+        match behaviour.split("-"):
+            case ["status", number]:
+                status, body = int(number), b"no"
+            case ["once", number] if self.calls[behaviour] == 1:
+                status, body = int(number), b"later"
+            case ["short"]:
+                body = PACKED[:-1]
+            case ["empty"]:
+                body = b""
+            case ["long"]:
+                body = PACKED + b"more"
+            case ["endless"]:
+                body = PACKED * 1000
+            case ["html"]:
+                body, headers = b"<html>Log in to this network</html>", {"Content-Type": "text/html"}
+            case ["wrong"]:
+                body = bytes(len(PACKED))
+            case ["encoded"]:
+                body, headers = gzip.compress(PACKED), {"Content-Encoding": "gzip"}
+            case ["loop"]:
+                status, body, headers = 302, b"", {"Location": self.path}
+            case ["moved"]:
+                status, body, headers = 301, b"", {"Location": "/good/x.gz"}
+            case ["downgrade"]:
+                status, body, headers = 302, b"", {"Location": "http://127.0.0.1:9/x.gz"}
+            case ["silent"]:
+                time.sleep(1.5)
+                return
+            case ["hangup"]:
+                return
+            case ["garbage"]:
+                self.wfile.write(b"\x00\x01 not HTTP\r\n\r\n")
+                return
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        cut = behaviour == "cut" or (behaviour == "cutonce" and self.calls[behaviour] == 1)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if behaviour == "drip":
+            for byte in body[:200]:
+                self.wfile.write(bytes([byte]))
+                time.sleep(0.05)
+        elif behaviour == "stall":
+            self.wfile.write(body[:100])
+            time.sleep(1.5)
+        else:
+            self.wfile.write(body[: len(body) // 2] if cut else body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder that has the file `x.gz`."""
-    folder = tmp_path / "mirror"
-    folder.mkdir()
-    (folder / "x.gz").write_bytes(CONTENT)
-    return folder
-
-
-@pytest.fixture
-def server(folder: Path) -> Iterator[str]:
-    """The URL of a real server of `folder` on the loopback address."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder)) as server:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URL of a real server on the loopback address; the time limits are a tenth of a user's."""
+    monkeypatch.setattr(download, "READ_SECONDS", 0.5)
+    monkeypatch.setattr(download, "DEADLINE_SECONDS", 2)
+    monkeypatch.setattr(download, "PAUSES", (0.05, 0.1))
+    Handler.calls = {}
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
 
 
-def test_a_file_comes_from_a_folder_or_a_server(folder: Path, server: str, tmp_path: Path) -> None:
-    """Either gives the file, whole, and nothing else is in the cache."""
-    for number, mirror in enumerate((str(folder), server)):
-        cache = tmp_path / f"cache{number}"
-        assert download.obtain("x.gz", SHA256, [mirror], cache).read_bytes() == CONTENT
-        assert [path.name for path in cache.iterdir()] == ["x.gz"]
+def left(cache: Path) -> set[str]:
+    """Return the names of the files in `cache`."""
+    return {path.name for path in cache.iterdir()} if cache.exists() else set()
 
 
-def test_what_is_cached_is_not_asked_for_again(folder: Path, tmp_path: Path) -> None:
-    """A second call needs no mirror; a broken cache heals itself."""
-    cache = tmp_path / "cache"
-    download.obtain("x.gz", SHA256, [str(folder)], cache)
-    shutil.move(folder, tmp_path / "away")
-    assert download.obtain("x.gz", SHA256, [str(folder)], cache).read_bytes() == CONTENT
-    shutil.move(tmp_path / "away", folder)
-    (cache / "x.gz").write_bytes(CONTENT[:-1])
-    assert download.obtain("x.gz", SHA256, [str(folder)], cache).read_bytes() == CONTENT
+GOOD = {"good": 1, "moved": 1, "once-429": 2, "once-500": 2, "once-502": 2, "once-503": 2, "once-504": 2, "cutonce": 2}
 
 
-def test_the_next_mirror_serves_where_one_does_not(folder: Path, server: str, tmp_path: Path) -> None:
-    """Wrong bytes, a missing file and a closed port are passed over."""
-    (tmp_path / "wrong").mkdir()
-    (tmp_path / "wrong" / "x.gz").write_bytes(b"<html>")
-    mirrors = [str(tmp_path / "wrong"), str(tmp_path / "none"), "http://127.0.0.1:9", f"{server}/nothing", server]
-    assert download.obtain("x.gz", SHA256, mirrors, tmp_path / "cache").read_bytes() == CONTENT
+@pytest.mark.parametrize("behaviour", GOOD)
+def test_a_mirror_serves_at_last(server: str, tmp_path: Path, behaviour: str) -> None:
+    """A redirect is followed, and what a moment may mend is asked for again: the file, whole, alone in the cache."""
+    assert download.obtain("x.gz", FILE, [f"{server}/{behaviour}"], tmp_path / "cache") == PACKED
+    assert Handler.calls[behaviour] == GOOD[behaviour]
+    assert left(tmp_path / "cache") == LEFT
 
 
-def test_when_no_mirror_serves_each_is_named_with_its_reason(server: str, tmp_path: Path) -> None:
-    """The message says of each mirror why, without its password, and names both ways out; nothing is cached."""
-    (tmp_path / "wrong").mkdir()
-    (tmp_path / "wrong" / "x.gz").write_bytes(b"<html>")
-    mirrors = [str(tmp_path / "wrong"), str(tmp_path / "none"), "http://u:secret@127.0.0.1:9", f"{server}/nothing"]
+BAD = {
+    "status-403": (1, "answered 403 Forbidden"),
+    "status-404": (1, "answered 404 Not Found"),
+    "status-410": (1, "answered 410 Gone"),
+    "status-429": (3, "answered 429 Too Many Requests"),
+    "status-500": (3, "answered 500 Internal Server Error"),
+    "status-503": (3, "answered 503 Service Unavailable"),
+    "status-204": (1, "sent other bytes: 0, SHA-256"),
+    "short": (1, f"sent other bytes: {len(PACKED) - 1:,}, SHA-256"),
+    "empty": (1, "sent other bytes: 0, SHA-256"),
+    "long": (1, f"sends more than the {len(PACKED):,} bytes that the file has"),
+    "endless": (1, f"sends more than the {len(PACKED):,} bytes that the file has"),
+    "html": (1, "sent other bytes: 35, SHA-256"),
+    "wrong": (1, f"sent other bytes: {len(PACKED):,}, SHA-256"),
+    "encoded": (1, "sen"),
+    "loop": (6, "redirects more than 5 times"),
+    "silent": (3, "Read timed out"),
+    "stall": (3, "Read timed out"),
+    "drip": (1, "bytes in 2 seconds"),
+    "cut": (3, "IncompleteRead"),
+    "hangup": (3, "ConnectionError: "),
+    "garbage": (3, "ConnectionError: "),
+}
+
+
+@pytest.mark.parametrize("behaviour", BAD)
+def test_a_mirror_that_fails_is_given_up(server: str, tmp_path: Path, behaviour: str) -> None:
+    """One line says why, nothing is left in the cache, and the next mirror serves."""
+    calls, message = BAD[behaviour]
+    bad = f"{server}/{behaviour}"
     with pytest.raises(StageError) as error:
-        download.obtain("x.gz", SHA256, mirrors, tmp_path / "cache")
-    lines = str(error.value).splitlines()
-    assert lines[:5] == [
-        "no mirror gave x.gz",
-        f"  {tmp_path / 'wrong'}: sent other bytes: their SHA-256 is not {SHA256[:16]}…",
-        f"  {tmp_path / 'none'}: has no such file",
-        "  http://127.0.0.1:9: ConnectionError: [Errno 111] Connection refused",
-        f"  {server}/nothing: answered 404 File not found",
+        download.obtain("x.gz", FILE, [bad], tmp_path / "cache")
+    first, line, *rest = str(error.value).splitlines()
+    assert first == "no mirror gave x.gz"
+    assert line.startswith(f"  {bad}: ")
+    assert message in line
+    assert rest[1:] == [
+        "  MNIST_MIRROR=… dvc repro",
+        "or take the digits that ship inside scikit-learn",
+        "  dvc exp run -S download.dataset=digits",
     ]
-    assert "MNIST_MIRROR=… dvc repro" in str(error.value)
-    assert "dvc exp run -S download.dataset=digits" in str(error.value)
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert Handler.calls[behaviour] == calls
+    assert left(tmp_path / "cache") == set()
+    assert download.obtain("x.gz", FILE, [bad, f"{server}/good"], tmp_path / "cache") == PACKED
+    assert left(tmp_path / "cache") == LEFT
+
+
+def test_a_closed_port_an_unknown_host_and_folders(tmp_path: Path) -> None:
+    """Each is named with its reason, without the name and the password in its URL."""
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder/x.gz").mkdir(parents=True)
+    mirrors = {
+        "http://me:secret@127.0.0.1:9": "http://127.0.0.1:9: ConnectionError: [Errno 111] Connection refused",
+        "http://name.invalid": "http://name.invalid: ConnectionError: ",
+        str(tmp_path / "none"): f"{tmp_path / 'none'}: No such file or directory",
+        str(tmp_path / "file"): f"{tmp_path / 'file'}: Not a directory",
+        str(tmp_path / "folder"): f"{tmp_path / 'folder'}: Is a directory",
+    }
+    with pytest.raises(StageError) as error:
+        download.obtain("x.gz", FILE, list(mirrors), tmp_path / "cache")
+    for line, expected in zip(str(error.value).splitlines()[1:], mirrors.values(), strict=False):
+        assert line.strip().startswith(expected)
+    assert "secret" not in str(error.value)
+    assert left(tmp_path / "cache") == set()
+
+
+def test_https_stays_https(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A redirect from https to http is refused, and an unknown certificate, too."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, "-days", "2",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    Handler.calls = {}
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"https://localhost:{server.server_port}"
+        with pytest.raises(download.RefusedError, match="self-signed certificate"):
+            download.fetch(f"{url}/good/x.gz", len(PACKED))
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+        assert download.fetch(f"{url}/good/x.gz", len(PACKED)) == PACKED
+        with pytest.raises(download.RefusedError, match="redirects from https to http"):
+            download.fetch(f"{url}/downgrade/x.gz", len(PACKED))
+        server.shutdown()
+
+
+@pytest.mark.parametrize("content", [b"", PACKED[:-1], PACKED + b"x", bytes(len(PACKED))])
+def test_a_broken_cache_heals(server: str, tmp_path: Path, content: bytes) -> None:
+    """What is not the file is not trusted, and replaced; what is, needs no mirror."""
+    (tmp_path / "x.gz").write_bytes(content)
+    assert download.obtain("x.gz", FILE, [f"{server}/good"], tmp_path) == PACKED
+    assert (tmp_path / "x.gz").read_bytes() == PACKED
+    assert download.obtain("x.gz", FILE, [], tmp_path) == PACKED
+
+
+def test_a_link_in_the_cache_is_replaced_and_what_it_names_is_kept(server: str, tmp_path: Path) -> None:
+    """Nothing is written through a link."""
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache/x.gz").symlink_to(tmp_path / "mine")
+    download.obtain("x.gz", FILE, [f"{server}/good"], tmp_path / "cache")
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert (tmp_path / "cache/x.gz").read_bytes() == PACKED
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"), [(RAW[:-1], "not the"), (RAW + b"x", "not the"), (bytes(len(RAW)), "not the")]
+)
+def test_what_is_unpacked_is_held_to_its_size_and_digest(raw: bytes, said: str) -> None:
+    """Too little, too much and other bytes are refused."""
+    with pytest.raises(StageError, match=said):
+        download.unpack(gzip.compress(raw), FILE)
+
+
+def test_unpacking_stops_at_the_known_size() -> None:
+    """A gigabyte of zeros in a megabyte of gzip is not unpacked: memory stays below a tenth of it."""
+    bomb = gzip.compress(bytes(2**24), 1) * 64
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(StageError):
+        download.unpack(bomb, FILE)
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 2**30 / 10
+
+
+def parts() -> dict[str, np.ndarray]:
+    """Return ten images and labels for each part."""
+    return {
+        f"{part}-{kind}-ubyte": values
+        for part in ("train", "t10k")
+        for kind, values in (
+            ("images-idx3", np.zeros((10, 28, 28), np.uint8)),
+            ("labels-idx1", np.arange(10, dtype=np.uint8)),
+        )
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("train-images-idx3-ubyte", np.zeros((9, 28, 28), np.uint8), "do not fit together"),
+        ("train-images-idx3-ubyte", np.zeros((10, 32, 32), np.uint8), "do not fit together"),
+        ("t10k-labels-idx1-ubyte", np.arange(1, 11, dtype=np.uint8), "labels .* expected each of 0 to 9"),
+        ("t10k-labels-idx1-ubyte", np.zeros(10, np.uint8), r"t10k: labels \[0\]; expected each"),
+    ],
+)
+def test_files_that_do_not_fit_are_refused(name: str, values: np.ndarray, message: str) -> None:
+    """A label for each image of 28 x 28, and every digit in both parts."""
+    good = {file: idx.encode(of) for file, of in parts().items()}
+    download.check(good)
+    with pytest.raises(StageError, match=message):
+        download.check({**good, name: idx.encode(values)})
+
+
+STAGE = [sys.executable, "-m", "stages.download"]
+
+
+def project(origin: Clone, tmp_path: Path) -> tuple[Clone, dict[str, str]]:
+    """Return a clone, and the environment in which its cache is its own."""
+    return origin.clone(tmp_path / "clone"), {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("cache", "cache/mnist-pipeline: Not a directory"),
+        ("cache/mnist-pipeline/train-images-idx3-ubyte.gz/", "Is a directory"),
+        ("clone/data", "Not a directory"),
+        ("clone/data/raw/MNIST/raw/train-images-idx3-ubyte/", "train-images-idx3-ubyte: Is a directory"),
+    ],
+)
+def test_a_file_or_folder_in_the_way(mirror: Path, origin: Clone, tmp_path: Path, place: str, message: str) -> None:
+    """A clear message names it; it is left as it is, and nothing half-written is beside it."""
+    clone, environment = project(origin, tmp_path)
+    path = tmp_path / place
+    if place.endswith("/"):
+        (path / "mine").mkdir(parents=True)
+    else:
+        path.write_text("mine")
+    failed = clone.run(*STAGE, status=1, MNIST_MIRROR=str(mirror), **environment)
+    assert failed.stderr.startswith("error: ")
+    assert message in failed.stderr
+    assert (path / "mine").is_dir() if place.endswith("/") else path.read_text() == "mine"
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_no_space(mirror: Path, origin: Clone, tmp_path: Path) -> None:
+    """Where a file cannot be written to its end, the message says so, and no part of it is left."""
+    clone, environment = project(origin, tmp_path)
+    limited = ["sh", "-c", f"trap '' XFSZ; ulimit -f 4000; exec {sys.executable} -m stages.download"]
+    failed = clone.run(*limited, status=1, MNIST_MIRROR=str(mirror), **environment)
+    assert "File too large" in failed.stderr
+    assert left(tmp_path / "cache/mnist-pipeline") <= {"lock"}
+    assert not (clone.path / "data").exists()
+
+
+def test_eight_at_once(mirror: Path, origin: Clone, tmp_path: Path) -> None:
+    """Eight processes with one empty cache: one takes the files from the mirror, all end well."""
+    clones = [origin.clone(tmp_path / f"clone{number}") for number in range(8)]
+    clones[0].run("git", "--version")
+    Handler.calls = {}
+    served: list[str] = []
+
+    class Real(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *arguments: object) -> None:
+            super().__init__(*arguments, directory=str(mirror))  # type: ignore[arg-type]
+
+        def log_message(self, *_: object) -> None:
+            served.append(self.path)
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Real) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        environment = {
+            **os.environ,
+            "MNIST_MIRROR": f"http://127.0.0.1:{server.server_port}",
+            "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        }
+        running = [subprocess.Popen(STAGE, cwd=clone.path, env=environment) for clone in clones]
+        assert [process.wait() for process in running] == [0] * 8
+        server.shutdown()
+    assert sorted(served) == sorted(f"/{name}.gz" for name in download.MNIST)
+    assert left(tmp_path / "cache/mnist-pipeline") == {"lock", *(f"{name}.gz" for name in download.MNIST)}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_stopped_at_any_byte(origin: Clone, mirror: Path, tmp_path: Path, number: int) -> None:
+    """Stopped while a file comes in, a later run ends as if nothing had been, and removes what a kill left."""
+    clone, environment = project(origin, tmp_path)
+    arrived, on = threading.Event(), threading.Event()
+
+    class Slow(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            content = Path(mirror, self.path[1:]).read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content[: len(content) // 3])
+            self.wfile.flush()
+            arrived.set()
+            on.wait()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        slow = {**os.environ, **environment, "MNIST_MIRROR": f"http://127.0.0.1:{server.server_port}"}
+        process = subprocess.Popen(STAGE, cwd=clone.path, env=slow, stderr=subprocess.PIPE, text=True)
+        assert arrived.wait(60)
+        process.send_signal(number)
+        _, message = process.communicate(timeout=60)
+        on.set()
+        server.shutdown()
+    assert process.returncode == {signal.SIGKILL: -9}.get(signal.Signals(number), 128 + number)
+    assert "Traceback" not in message
+    assert not (clone.path / "data").exists()
+    clone.run(*STAGE, MNIST_MIRROR=str(mirror), **environment)
+    assert left(tmp_path / "cache/mnist-pipeline") == {"lock", *(f"{name}.gz" for name in download.MNIST)}
+
+
+def test_a_kill_in_the_middle_of_a_write_leaves_nothing_trusted(origin: Clone, mirror: Path, tmp_path: Path) -> None:
+    """The part of a file that a killed process wrote is removed by the next one."""
+    clone, environment = project(origin, tmp_path)
+    cache = tmp_path / "cache/mnist-pipeline"
+    cache.mkdir(parents=True)
+    (cache / "train-images-idx3-ubyte.gz.4711.tmp").write_bytes(b"a part")
+    clone.run(*STAGE, MNIST_MIRROR=str(mirror), **environment)
+    assert left(cache) == {"lock", *(f"{name}.gz" for name in download.MNIST)}
+
+
+@pytest.mark.skipif("TEST_MIRRORS" not in os.environ, reason="reaches the internet: set TEST_MIRRORS=1")
+@pytest.mark.parametrize("mirror_of", [*download.MNIST_MIRRORS, *download.WRITERS_MIRRORS])
+def test_the_public_mirrors(mirror_of: str, tmp_path: Path) -> None:
+    """Each public mirror has what it is asked for."""
+    for name, file in (download.WRITERS if mirror_of in download.WRITERS_MIRRORS else download.MNIST).items():
+        assert download.obtain(f"{name}.gz", file, [mirror_of], tmp_path)
 
 
 def test_a_machine_with_no_way_out_is_told_so(origin: Clone, tmp_path: Path) -> None:
@@ -100,7 +409,7 @@ def test_a_machine_with_no_way_out_is_told_so(origin: Clone, tmp_path: Path) -> 
     failed = clone.run("dvc", "repro", status=None, XDG_CACHE_HOME=str(tmp_path), https_proxy=proxy, HTTPS_PROXY=proxy)
     assert time.monotonic() - start < 60
     assert failed.returncode != 0
-    for mirror in download.MIRRORS:
+    for mirror in download.MNIST_MIRRORS:
         assert f"{mirror}: " in failed.stderr
     assert "Traceback" not in failed.stderr
     assert not (clone.path / "data").exists()
@@ -111,12 +420,8 @@ def test_mnist_from_a_folder(mirror: Path, origin: Clone, tmp_path: Path) -> Non
     clone = origin.clone(tmp_path / "clone")
     clone.run("python", "-m", "stages.download", MNIST_MIRROR=str(mirror), XDG_CACHE_HOME=str(tmp_path / "cache"))
     raw = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (clone.path / download.RAW).iterdir()}
-    assert raw == {
-        "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-        "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-        "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-        "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-    }
+    assert raw == {name: file.raw_sha256 for name, file in download.MNIST.items()}
+    assert list(map(len, (MNIST(clone.path / "data/raw", train=train) for train in (True, False)))) == [60_000, 10_000]
 
 
 def test_digits_are_made_as_mnist_was(finished: Clone) -> None:
@@ -135,7 +440,7 @@ def test_digits_are_made_as_mnist_was(finished: Clone) -> None:
 
 def test_ink_is_scaled_and_centred() -> None:
     """A bar of 1 x 2 becomes one of 10 x 20 in the middle."""
-    made = download.as_mnist(np.array([[0, 0, 0], [0, 7, 0], [0, 7, 0]]))
+    made = digit.as_mnist(np.array([[0, 0, 0], [0, 7, 0], [0, 7, 0]]))
     expected = np.zeros((28, 28), dtype=np.uint8)
     expected[4:24, 9:19] = 255
     assert np.array_equal(made, expected)

@@ -40,9 +40,10 @@ def test_the_tables_agree_with_the_metrics(finished: Clone) -> None:
 
 
 def test_two_clones_end_with_the_same_bytes(finished: Clone, tmp_path: Path) -> None:
-    """A fresh clone with no DVC cache, with two threads: lock, metrics and plots come out as committed."""
+    """Two threads, blanks in the path, another hash seed, zone, language and umask: all comes out as committed."""
     clone = finished.clone(tmp_path / "a folder with blanks")
-    clone.run("dvc", "repro", OMP_NUM_THREADS="2")
+    elsewhere = {"PYTHONHASHSEED": "4711", "TZ": "Asia/Kathmandu", "LANG": "tr_TR.UTF-8", "LC_ALL": "tr_TR.UTF-8"}
+    clone.run("sh", "-c", "umask 077; exec dvc repro", OMP_NUM_THREADS="2", **elsewhere)
     assert clone.run("git", "status", "--porcelain").stdout == ""
     assert (clone.path / "models/model.pt").read_bytes() == (finished.path / "models/model.pt").read_bytes()
     assert clone.repro() == []
@@ -63,7 +64,7 @@ def test_help(finished: Clone, stage: str) -> None:
 
 
 def test_branches_are_compared_without_a_cache(finished: Clone, tmp_path: Path) -> None:
-    """On a clone that has no data and no cache, metrics and plots of two branches are compared from git alone."""
+    """On a clone with no data and no cache, all that git keeps of two branches is compared; with one, every picture."""
     work = finished.copy(tmp_path / "work")
     work.run("git", "switch", "--quiet", "--create", "short")
     work.run("dvc", "exp", "run", "-S", "recipes.fast.epochs=1")
@@ -77,13 +78,12 @@ def test_branches_are_compared_without_a_cache(finished: Clone, tmp_path: Path) 
     assert "per_class.8.accuracy" in difference["metrics/evaluate.json"]
     params = json.loads(clone.run("dvc", "params", "diff", "main", "short", "--json").stdout)
     assert params["params.yaml"] == {"recipes.fast.epochs": {"old": 3, "new": 1, "diff": -2}}
-    shown = clone.run("dvc", "plots", "diff", "main", "short", "--json", "--out", "shown")
-    plots = json.loads(shown.stdout)
-    assert "errors" not in plots
-    assert shown.stderr == ""
-    assert sorted(plots["data"]) == sorted(PLOTS)
-    for name, views in plots["data"].items():
-        assert {revision for view in views for revision in view["revisions"]} == {"main", "short"}, name
+    for there, missing in ((work, set[str]()), (clone, CACHED)):
+        plots = json.loads(there.run("dvc", "plots", "diff", "main", "short", "--json", "--out", "shown").stdout)
+        assert {error["name"] for error in plots.get("errors", [])} == missing
+        assert sorted(plots["data"]) == sorted(PLOTS)
+        for name in set(PLOTS) - missing:
+            assert {revision for view in plots["data"][name] for revision in view["revisions"]} == {"main", "short"}
 
 
 PLOTS = [
@@ -98,6 +98,7 @@ PLOTS = [
     "plots/training.csv",
     "plots/training.png",
 ]
+CACHED = {f"plots/{name}.png" for name in ("feature_maps", "kernels", "predictions", "samples")}  # not in git
 
 
 def test_every_plot_is_shown(finished: Clone) -> None:
@@ -117,7 +118,7 @@ def test_every_plot_is_shown(finished: Clone) -> None:
 def test_an_interrupted_stage_leaves_nothing_half_written(finished: Clone, tmp_path: Path, number: int) -> None:
     """Ctrl-C or SIGTERM in the middle of training: non-zero exit, no model, whole rows in the curve."""
     clone = finished.copy(tmp_path / "clone")
-    clone.replace("params.yaml", "epochs: 3", "epochs: 1000")
+    clone.replace("params.yaml", "epochs: 3\n    shift", "epochs: 1000\n    shift")
     for file in ("models/model.pt", "metrics/train.json", "plots/training.csv"):
         (clone.path / file).unlink()
     stage = subprocess.Popen(

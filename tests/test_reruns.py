@@ -55,6 +55,7 @@ def test_an_edit_of_a_param_runs_what_it_affects(finished: Clone, tmp_path: Path
 
 AFFECTED: list[tuple[str, ...]] = [
     ("dataset: digits", "dataset: mnist", "download", "report"),
+    ("method: stratified", "method: writer", "download", "split"),
     ("validation_fraction: 0.1", "validation_fraction: 0.2", "split"),
     ("train:\n  seed: 0", "train:\n  seed: 1", "train"),
     ("recipe: fast", "recipe: cnn_10_20", "train"),

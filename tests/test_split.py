@@ -1,38 +1,104 @@
-"""Split: stratified, seeded, and nothing in both parts."""
+"""Split: stratified or by writer, seeded, and nothing in two parts."""
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from stages import split
 from stages.common.errors import StageError
-from stages.split import stratified
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, Clone
 
 LABELS = np.repeat(np.arange(10, dtype=np.uint8), [10, 20, 30, 40, 50, 60, 70, 80, 90, 100])
 
 
+def stratified(fraction: float, seed: int) -> np.ndarray:
+    """Return which of LABELS are for validation."""
+    return split.stratified(LABELS, fraction, np.random.RandomState(seed))
+
+
 def test_each_class_gives_its_share() -> None:
-    """A tenth of each class is in validation; together the parts are all rows, each once, in rising order."""
-    train, validation = stratified(LABELS, 0.1, seed=0)
-    assert np.bincount(LABELS[validation]).tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
-    assert np.array_equal(np.sort(np.concatenate([train, validation])), np.arange(550))
-    assert (np.diff(train) > 0).all()
-    assert (np.diff(validation) > 0).all()
+    """A tenth of each class is in validation."""
+    assert np.bincount(LABELS[stratified(0.1, seed=0)]).tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
 
 
 def test_the_seed_decides() -> None:
     """The same seed gives the same rows on every machine; another seed gives others."""
-    assert stratified(LABELS, 0.1, seed=0)[1][:6].tolist() == [2, 12, 25, 35, 46, 50]
-    assert not np.array_equal(stratified(LABELS, 0.1, seed=0)[1], stratified(LABELS, 0.1, seed=1)[1])
+    assert np.flatnonzero(stratified(0.1, seed=0))[:6].tolist() == [2, 12, 25, 35, 46, 50]
+    assert not np.array_equal(stratified(0.1, seed=0), stratified(0.1, seed=1))
 
 
-@pytest.mark.parametrize("fraction", [0.01, 0.96])
-def test_a_class_left_empty_is_refused(fraction: float) -> None:
-    """A fraction that leaves a class without an image in a part is refused."""
-    with pytest.raises(StageError, match=rf"split\.validation_fraction: {fraction} of the 10 images of class 0"):
-        stratified(LABELS, fraction, seed=0)
+def test_whole_writers() -> None:
+    """Twenty writers of 100 digits each, a fifth to validation: four whole writers, each class within one writer's."""
+    random = np.random.RandomState(0)
+    labels, writers = random.randint(10, size=2000), np.repeat(np.arange(20) * 7, 100)
+    chosen = split.by_writer(labels, writers, 0.2, np.random.RandomState(0))
+    assert len(np.unique(writers[chosen])) == 4
+    assert not set(writers[chosen]) & set(writers[~chosen])
+    shares = np.bincount(labels[chosen]) / np.bincount(labels)
+    assert (np.abs(shares - 0.2) < 0.05).all()
+
+
+def images(count: int, seed: int) -> np.ndarray:
+    """Return random images."""
+    return np.random.RandomState(seed).randint(256, size=(count, 28, 28)).astype(np.uint8)
+
+
+def test_what_is_in_the_parts() -> None:
+    """Counts per class and part, and an image that is twice in one part."""
+    labels = {"train": np.arange(10).repeat(2), "validation": np.arange(10), "test": np.arange(10)}
+    pictures = {part: images(len(of), seed) for seed, (part, of) in enumerate(labels.items())}
+    pictures["train"][1] = pictures["train"][0]
+    described = split.described(labels, pictures)
+    assert described["counts"]["train"] == {str(digit): 2 for digit in range(10)}
+    assert described["duplicates"] == {"across": 0, "inside": 1}
+
+
+def test_what_overlaps_stops() -> None:
+    """An image in two parts, or a part without a class, is an error that says which."""
+    labels = {"train": np.arange(10), "validation": np.arange(10)}
+    pictures = {part: images(10, seed) for seed, part in enumerate(labels)}
+    with pytest.raises(StageError, match=r"no image of class 3 in validation; change split\.validation_fraction"):
+        split.described({**labels, "validation": np.array([0, 1, 2, 2, 4, 5, 6, 7, 8, 9])}, pictures)
+    pictures["validation"][4] = pictures["train"][7]
+    with pytest.raises(StageError, match="1 images are in two of the parts train, validation"):
+        split.described(labels, pictures)
+
+
+@pytest.mark.parametrize("fraction", ["0.001", "0.999"])
+def test_a_class_left_empty_is_refused(finished: Clone, tmp_path: Path, fraction: str) -> None:
+    """A fraction that leaves a class without an image in a part is refused, and nothing is written."""
+    clone = finished.copy(tmp_path / "clone")
+    failed = clone.run("dvc", "exp", "run", "-S", f"split.validation_fraction={fraction}", status=None)
+    assert failed.returncode != 0
+    part = "validation" if fraction == "0.001" else "train"
+    assert f" in {part}; change split.validation_fraction" in failed.stderr
+    assert not (clone.path / "data/split").exists()
+
+
+def test_digits_have_no_writers(finished: Clone, tmp_path: Path) -> None:
+    """`writer` with `digits` fails, and says what fits."""
+    clone = finished.copy(tmp_path / "clone")
+    failed = clone.run("dvc", "exp", "run", "-S", "split.method=writer", status=None)
+    assert failed.returncode != 0
+    assert "split.method: got 'writer', but nobody says who wrote these digits" in failed.stderr
+
+
+def test_no_writer_of_mnist_is_in_both_parts(mirror: Path, origin: Clone, tmp_path: Path) -> None:
+    """With `writer`, QMNIST's labels are fetched, too; no writer is in both parts, each class gives 9.5 to 10.5 %."""
+    clone = origin.clone(tmp_path / "clone")
+    environment = {"MNIST_MIRROR": str(mirror), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    clone.run("dvc", "exp", "run", "-S", "split.method=writer", "split", **environment)
+    data = json.loads((clone.path / "metrics/data.json").read_text())
+    assert data["shared_writers"] == 0
+    assert data["duplicates"] == {"across": 0, "inside": 0}
+    for digit in "0123456789":
+        train, validation = (data["counts"][part][digit] for part in ("train", "validation"))
+        assert 0.095 < validation / (train + validation) < 0.105
+    assert sum(data["counts"]["test"].values()) == 10_000
 
 
 def test_split_does_not_import_torch() -> None:

@@ -33,7 +33,9 @@ def told(main: Callable[[], int | None]) -> int:
     except StageError as failure:
         print(f"error: {failure}", file=sys.stderr)
     except OSError as error:
-        print(f"error: {error.filename or 'input/output'}: {error.strerror or error}", file=sys.stderr)
+        # where a file was to be put in place, the second name is that place
+        where = error.filename2 or error.filename or "input/output"
+        print(f"error: {where}: {error.strerror or error}", file=sys.stderr)
     except KeyboardInterrupt:
         print("interrupted: nothing half-written was left", file=sys.stderr)
         return 130

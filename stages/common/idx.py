@@ -7,6 +7,7 @@ import numpy as np
 from stages.common.errors import StageError
 
 UNSIGNED_BYTE = 0x08
+DTYPES = {UNSIGNED_BYTE: "u1", 0x0C: ">i4"}
 
 
 def encode(values: np.ndarray) -> bytes:
@@ -18,13 +19,17 @@ def encode(values: np.ndarray) -> bytes:
 
 
 def read(path: Path) -> np.ndarray:
-    """Return what the IDX file at `path` holds (uint8). Raises StageError if it is none, or not whole."""
-    content = path.read_bytes()
+    """Return what the IDX file at `path` holds (uint8 or int32). Raises StageError if it is none, or not whole."""
+    return decode(path.read_bytes(), str(path))
+
+
+def decode(content: bytes, name: str) -> np.ndarray:
+    """Return what `content`, that of an IDX file called `name`, holds."""
     mend = "delete it and run `dvc repro`"
-    if len(content) < 4 or content[:3] != bytes([0, 0, UNSIGNED_BYTE]):
-        raise StageError(f"{path}: not an IDX file of bytes (starts with {content[:4].hex()}); {mend}")
-    header = 4 * (1 + content[3])
+    if len(content) < 4 or content[:2] != bytes(2) or content[2] not in DTYPES:
+        raise StageError(f"{name}: not an IDX file of bytes or integers (starts with {content[:4].hex()}); {mend}")
+    dtype, header = np.dtype(DTYPES[content[2]]), 4 * (1 + content[3])
     shape = np.frombuffer(content[4:header], dtype=">u4").tolist()
-    if len(shape) != content[3] or len(content) - header != np.prod(shape, dtype=np.int64):
-        raise StageError(f"{path}: {len(content)} bytes do not hold its dimensions {shape}; {mend}")
-    return np.frombuffer(content, dtype=np.uint8, offset=header).reshape(shape)
+    if len(shape) != content[3] or len(content) - header != dtype.itemsize * np.prod(shape, dtype=np.int64):
+        raise StageError(f"{name}: {len(content)} bytes do not hold its dimensions {shape}; {mend}")
+    return np.frombuffer(content, dtype=dtype, offset=header).reshape(shape)

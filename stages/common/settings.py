@@ -30,6 +30,20 @@ def read(path: Path) -> Any:
         raise StageError(f"{path}: not YAML: {' '.join(str(error).split())}; see `git diff {path}`") from None
 
 
+def value(key: str, path: Path = PARAMS) -> Any:
+    """Return what the file at `path` has at `key` (dotted: `split.method`). Raises StageError if there is none."""
+    values = read(path)
+    walked: list[str] = []
+    for part in key.split("."):
+        if not isinstance(values, dict) or part not in values:
+            there = ", ".join(map(str, values)) if isinstance(values, dict) else "no section"
+            where = ".".join(walked) or "the top level"
+            raise StageError(f"{path}: {key}: missing; expected `{part}` at {where}, got {there}")
+        values = values[part]
+        walked.append(part)
+    return values
+
+
 Section = TypeVar("Section", bound=Settings)
 
 
@@ -38,15 +52,7 @@ def load(section: str, kind: type[Section], path: Path = PARAMS) -> Section:
 
     Raises StageError naming each key that is missing, unknown, of the wrong type or out of range.
     """
-    values = read(path)
-    walked: list[str] = []
-    for key in section.split("."):
-        if not isinstance(values, dict) or key not in values:
-            there = ", ".join(map(str, values)) if isinstance(values, dict) else "no section"
-            where = ".".join(walked) or "the top level"
-            raise StageError(f"{path}: {section}: missing; expected `{key}` at {where}, got {there}")
-        values = values[key]
-        walked.append(key)
+    values = value(section, path)
     if not isinstance(values, dict):
         raise StageError(f"{path}: {section}: got {values!r}, expected a section of keys; see `git diff {path}`")
     try:
