@@ -20,7 +20,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from scipy import ndimage
 
-from stages.common import command, digit, errors, exact, inference, nets, pictures
+from stages.common import command, digit, errors, exact, files, inference, nets, pictures
 from stages.common.workers import Workers
 
 MODEL = Path("models/model.pt")
@@ -64,7 +64,8 @@ def main() -> int:
             answer["probabilities"] = [round(probability, 6) for probability in probabilities]
         if asked.show:
             captions = [f"{a['digit']}  {max(a['probabilities']):.0%}" for a in read_well]
-            pictures.save(pictures.grid(np.stack(seen), captions, "What the net saw"), asked.show)
+            drawn = pictures.png(pictures.grid(np.stack(seen), captions, "What the net saw"))
+            files.write_whole(asked.show, drawn)
     if asked.json:
         print(json.dumps(answers, indent=2))
     else:

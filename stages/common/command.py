@@ -9,19 +9,24 @@ from stages.common import declared
 from stages.common.errors import StageError
 
 
-def run(stage: str, main: Callable[[], None], description: str) -> None:
+def run(stage: str, main: Callable[..., None], description: str, **options: str) -> None:
     """Run `main` of `stage` as a command: exit status 0 done, 1 failed, 130 interrupted, 143 terminated.
 
-    It fails, too, if something that dvc.yaml declares for the stage changes while it runs.
+    It fails, too, if something that dvc.yaml declares for the stage changes while it runs. Each of `options`, with
+    what `--help` says of it, is one of the command line's that `main` takes, None unless it is given.
     """
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.parse_args()
+    parser = argparse.ArgumentParser(
+        prog=f"python -m stages.{stage}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for name, meaning in options.items():
+        parser.add_argument(f"--{name}", help=meaning)
+    chosen = vars(parser.parse_args())
     # SIGTERM unwinds the stack as Ctrl-C does, so that temporary files are removed.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
     def held() -> None:
         with declared.held(stage):
-            main()
+            main(**chosen)
 
     sys.exit(told(held))
 

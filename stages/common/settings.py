@@ -18,27 +18,38 @@ class Settings(BaseModel):
 
 
 def read(path: Path) -> Any:
-    """Return what the YAML file at `path` says. Raises StageError if it is not there or not YAML.
+    """Return what the YAML file at `path` says. Raises StageError if it is not there or not YAML."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise StageError(f"{path}: not found; run from the project's root, or `git restore {path}`") from None
+    return parse(content, str(path))
+
+
+def parse(content: bytes, name: str) -> Any:
+    """Return what `content`, that of a YAML file called `name`, says. Raises StageError if it is not YAML.
 
     The parser is DVC's own (YAML 1.2), so that `1e-05` is a number here as it is there.
     """
     try:
-        return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise StageError(f"{path}: not found; run from the project's root, or `git restore {path}`") from None
+        return YAML(typ="safe").load(content.decode())
     except (YAMLError, UnicodeDecodeError) as error:
-        raise StageError(f"{path}: not YAML: {' '.join(str(error).split())}; see `git diff {path}`") from None
+        raise StageError(f"{name}: not YAML: {' '.join(str(error).split())}; see `git diff {name}`") from None
 
 
 def value(key: str, path: Path = PARAMS) -> Any:
     """Return what the file at `path` has at `key` (dotted: `split.method`). Raises StageError if there is none."""
-    values = read(path)
+    return look_up(read(path), key, str(path))
+
+
+def look_up(values: Any, key: str, name: str) -> Any:
+    """Return what `values`, those of a file called `name`, have at `key`. Raises StageError if there is nothing."""
     walked: list[str] = []
     for part in key.split("."):
         if not isinstance(values, dict) or part not in values:
             there = ", ".join(map(str, values)) if isinstance(values, dict) else "no section"
             where = ".".join(walked) or "the top level"
-            raise StageError(f"{path}: {key}: missing; expected `{part}` at {where}, got {there}")
+            raise StageError(f"{name}: {key}: missing; expected `{part}` at {where}, got {there}")
         values = values[part]
         walked.append(part)
     return values

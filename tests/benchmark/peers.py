@@ -1,7 +1,7 @@
 """The way MNIST is trained elsewhere: torchvision's images through a DataLoader, plain autograd, PyTorch's threads."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -11,6 +11,31 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import MNIST
 
+from stages.train import Recipe, make_optimizer
+
+# The nets of well-read tutorials, as the modules that those write: recipes of the same names are ours
+NETS: dict[str, Callable[[], nn.Module]] = {
+    "lenet5_linear": lambda: nn.Sequential(
+        nn.Conv2d(1, 6, 5, padding=2), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(400, 120), nn.Linear(120, 84), nn.Linear(84, 10),
+    ),
+    "convnet_4_8": lambda: nn.Sequential(
+        nn.Conv2d(1, 4, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 8, 5, padding=2), nn.ReLU(),
+        nn.MaxPool2d(2), nn.Flatten(), nn.Linear(392, 512), nn.ReLU(), nn.Dropout(0.5), nn.Linear(512, 10),
+    ),
+    "lenet5_relu": lambda: nn.Sequential(
+        nn.Conv2d(1, 6, 3, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10),
+    ),
+    "cnn_10_20": lambda: nn.Sequential(
+        nn.Conv2d(1, 10, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(10, 20, 5), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(320, 50), nn.Linear(50, 10),
+    ),
+    "cnn_10_20_dropout": lambda: nn.Sequential(
+        nn.Conv2d(1, 10, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(10, 20, 5), nn.Dropout2d(), nn.ReLU(),
+        nn.MaxPool2d(2), nn.Flatten(), nn.Linear(320, 50), nn.ReLU(), nn.Dropout(), nn.Linear(50, 10),
+    ),
+}  # fmt: skip
 TO_TENSOR = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
 
 
@@ -29,12 +54,13 @@ class ExamplesNet(nn.Module):
         return functional.log_softmax(self.classifier(self.features(pixels)), dim=1)
 
 
-def examples(root: Path, seed: int, epochs: int) -> Iterator[tuple[float, float]]:
-    """Yield seconds so far and test accuracy after each epoch of pytorch/examples' `mnist` with its defaults.
+def examples(root: Path, seed: int, epochs: int) -> list[tuple[float, float]]:
+    """Return seconds so far and test accuracy after each epoch of pytorch/examples' `mnist` with its defaults.
 
     Batch 64 in the order of the files, Adadelta with learning rate 1.0, times 0.7 after each epoch.
     """
     start = time.perf_counter()
+    results = []
     torch.manual_seed(seed)
     training = DataLoader(MNIST(root, train=True, transform=TO_TENSOR), batch_size=64)
     test = DataLoader(MNIST(root, train=False, transform=TO_TENSOR), batch_size=1000)
@@ -51,11 +77,14 @@ def examples(root: Path, seed: int, epochs: int) -> Iterator[tuple[float, float]
         with torch.no_grad():
             right = sum(int((net(pixels).argmax(1) == labels).sum()) for pixels, labels in test)
         scheduler.step()
-        yield time.perf_counter() - start, right / 10_000
+        results.append((time.perf_counter() - start, right / 10_000))
+    return results
 
 
-def images_a_second(root: Path, net: nn.Module, optimizer: torch.optim.Optimizer, batch_size: int, steps: int) -> float:
-    """Return how many images a second `steps` steps of `net` take, fed by torchvision and a DataLoader."""
+def images_a_second(root: Path, recipe: Recipe, name: str, steps: int) -> float:
+    """Return how many images a second `steps` steps of the net `name` take, fed by torchvision and a DataLoader."""
+    net, batch_size = NETS[name](), recipe.batch_size
+    optimizer = make_optimizer(recipe, net)
     loader = iter(DataLoader(MNIST(root, train=True, transform=TO_TENSOR), batch_size=batch_size, shuffle=True))
     start = 0.0
     for step in range(-5, steps):  # five to warm up
