@@ -5,7 +5,7 @@ import io
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 from PIL import Image
 
 from stages.common.statistics import Bin, wilson
@@ -57,6 +57,7 @@ def training(curve: np.ndarray, title: str) -> Figure:
     left.set(xlabel="examples seen", ylabel="loss (nats, log scale)", yscale="log")
     left.ticklabel_format(axis="x", style="plain")
     right.set(xlabel="epoch", ylabel="error rate (log scale)", yscale="log")
+    right.xaxis.set_major_locator(MaxNLocator(integer=True))
     right.yaxis.set_major_formatter(PercentFormatter(1))
     for axes in (left, right):
         axes.grid(color="#DDDDDD")
@@ -94,8 +95,7 @@ def per_class(missed: np.ndarray, count: np.ndarray, title: str) -> Figure:
     axes.errorbar(rate, digits, xerr=np.abs(intervals.T - rate), color=TRAINING, fmt="o", markersize=5, capsize=3)
     axes.axvline(missed.sum() / count.sum(), color="#888888", linestyle="--", label="all digits")
     axes.set(title=title, xlabel="error rate, with its 95 % interval", ylabel="digit", yticks=digits)
-    axes.set_xlim(left=0)
-    axes.invert_yaxis()
+    axes.set(xlim=(0, None), ylim=(len(count) + 0.2, -0.6))  # room for the legend below the last digit
     _percents(axes, of_x_alone=True)
     axes.legend(frameon=False, loc="lower right")
     return figure

@@ -99,7 +99,7 @@ def _table(name: str, path: Path, content: bytes, columns: tuple[str, ...]) -> n
 
 
 def _mend(name: str) -> str:
-    there = "" if name == WORKSPACE else f"`git switch {name}` and "
+    there = "" if name == WORKSPACE else f"`git checkout {name}` and "
     return f"another version of the pipeline wrote it, or none: {there}`dvc repro`"
 
 

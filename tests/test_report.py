@@ -1,0 +1,130 @@
+"""The page, in a real browser: self-contained, legible on a phone and in the dark; and the numbers it shows."""
+
+import csv
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from stages.common import statistics
+from tests.conftest import Clone
+
+CHROMIUM = shutil.which("chromium")
+PICTURES = 9  # of a run
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium, as Debian has it; skips the test where there is none."""
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium")
+    quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=quiet)
+        yield browser
+        browser.close()
+
+
+def look(browser: Browser, page: Path, pictures: int, width: int, scheme: str) -> str:
+    """Open `page`, hold it to what every page must be, and return its text."""
+    tab = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    said: list[str] = []
+    asked: list[str] = []
+    tab.on("console", lambda message: said.append(message.text))
+    tab.on("pageerror", lambda error: said.append(str(error)))
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.goto(page.as_uri())
+    assert said == []
+    assert [url for url in asked if not url.startswith("data:")] == [page.as_uri()]
+    images = tab.evaluate(
+        "[...document.images].map(i => [i.complete, i.naturalWidth, i.width, i.height, i.alt, i.getAttribute('width')])"
+    )
+    assert len(images) == pictures
+    for complete, natural_width, *shown, alt, given in images:
+        assert complete
+        assert natural_width == int(given) > 0
+        assert min(shown) > 100
+        assert len(alt) > 10
+    assert len({alt for *_, alt, _ in images}) == pictures
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    ink, paper = (tab.evaluate(f"getComputedStyle(document.body).{name}") for name in ("color", "backgroundColor"))
+    assert (brightness(ink) > 128) == (scheme == "dark") == (brightness(paper) < 128)
+    text: str = tab.inner_text("body")
+    tab.close()
+    return text
+
+
+def brightness(color: str) -> float:
+    """Return the mean of red, green and blue in `rgb(r, g, b)`."""
+    values = [float(value) for value in color[4:-1].split(",")]
+    return sum(values) / 3
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_the_page(finished: Clone, browser: Browser, width: int, scheme: str) -> None:
+    """Under a megabyte; no console message, no request; every picture sized and described; numbers and commands."""
+    page = finished.path / "plots/report.html"
+    assert page.stat().st_size < 1_000_000
+    text = look(browser, page, PICTURES, width, scheme)
+    metrics = json.loads((finished.path / "metrics/evaluate.json").read_text())
+    interval = metrics["accuracy_interval"]
+    assert f"{metrics['accuracy']:.2%} ({interval['lower']:.2%} to {interval['upper']:.2%})" in text
+    assert json.loads((finished.path / "metrics/train.json").read_text())["weights_sha256"] in text
+    assert "dvc exp run -S download.dataset=digits -S train.recipe=fast -S train.seed=0" in text
+    assert "label_smoothing: 0.03" in text
+
+
+def test_the_page_against_a_revision(finished: Clone, browser: Browser, tmp_path: Path) -> None:
+    """`--against main` shows two runs side by side with the verdict, and leaves the outputs of the pipeline alone."""
+    clone = finished.copy(tmp_path / "clone")
+    clone.replace("params.yaml", "recipe: fast", "recipe: quick")
+    clone.run("dvc", "repro")
+    before = clone.run("git", "status", "--porcelain").stdout
+    said = clone.run("python", "-m", "stages.report", "--against", "main").stdout
+    assert clone.run("git", "status", "--porcelain").stdout == before
+    assert clone.repro() == []
+    verdict = said.removeprefix("plots/against.html: ").strip()
+    text = look(browser, clone.path / "plots/against.html", 2 * 6, 1280, "light")
+    assert verdict in text
+    assert "fast reads" in text
+    assert "quick reads" in text
+    failed = clone.run("python", "-m", "stages.report", "--against", "nowhere", status=1)
+    assert "nowhere: no such revision" in failed.stderr
+
+
+def test_the_numbers(finished: Clone) -> None:
+    """Every number of evaluate.json follows from plots/predictions.csv: counted here in plain Python."""
+    metrics = json.loads((finished.path / "metrics/evaluate.json").read_text())
+    rows = list(csv.DictReader((finished.path / "plots/predictions.csv").open()))
+    pairs = [(row["actual"], row["predicted"]) for row in rows]
+    right = sum(actual == predicted for actual, predicted in pairs)
+    lower, upper = statistics.wilson(right, len(pairs))
+    assert metrics["accuracy"] == round(right / len(pairs), 6)
+    assert metrics["accuracy_interval"] == {"lower": round(lower, 6), "upper": round(upper, 6)}
+    f1s = []
+    for digit in "0123456789":
+        hits = pairs.count((digit, digit))
+        actual = sum(pair[0] == digit for pair in pairs)
+        predicted = sum(pair[1] == digit for pair in pairs)
+        f1s.append(2 * hits / (actual + predicted))
+        assert metrics["per_class"][digit] == {
+            "accuracy": round(hits / actual, 6),
+            "recall": round(hits / actual, 6),
+            "precision": round(hits / predicted, 6),
+            "f1": round(f1s[-1], 6),
+            "count": actual,
+        }
+    assert metrics["macro_f1"] == pytest.approx(sum(f1s) / 10, abs=1e-6)
+    assert "accuracy_without_mislabelled" not in metrics  # of MNIST alone
+
+
+@pytest.mark.xdist_group("mnist")
+def test_mislabelled_digits(on_mnist: Clone) -> None:
+    """On MNIST, the accuracy without the 15 digits whose label failed a human check is of 9,985 images."""
+    metrics = json.loads((on_mnist.path / "metrics/evaluate.json").read_text())
+    right = metrics["accuracy_without_mislabelled"] * 9985
+    assert right == pytest.approx(round(right), abs=0.01)
+    assert 10_000 - metrics["errors"] - 15 <= round(right) <= 10_000 - metrics["errors"]
