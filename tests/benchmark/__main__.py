@@ -126,6 +126,8 @@ def time_examples(rounds: int, seeds: int) -> None:
         epochs = apart(peers.examples, RAW, seed, 6)
         starts.append(time.perf_counter() - start - epochs[-1][0])  # of the process
         theirs.append(epochs)
+        reached = ", ".join(f"{100 * accuracy:.2f} % after {seconds:.0f} s" for seconds, accuracy in epochs)
+        row(f"pytorch/examples, seed {seed}", reached)
         start = time.perf_counter()
         runs.append(apart(ours.trained, "quick", seed, available(), {}))
         walls.append(time.perf_counter() - start)
