@@ -77,7 +77,6 @@ def main(against: str | None = None) -> None:
 def page(runs: list[Run], drawn: list[dict[str, bytes]], verdict: str | None) -> bytes:
     """Return the page that shows `runs` and their pictures, as PNG by name, side by side."""
     recipe = io.StringIO()
-    train = settings.value("train")
     YAML().dump({runs[-1].recipe: settings.value(f"recipes.{runs[-1].recipe}")}, recipe)
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     shown = [run.shown() for run in runs]
@@ -91,7 +90,7 @@ def page(runs: list[Run], drawn: list[dict[str, bytes]], verdict: str | None) ->
             },
             verdict=verdict,
             recipe=recipe.getvalue(),
-            seed=train["seed"],
+            seed=settings.value("train.seed"),
         )
         .encode()
     )

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.conftest import Clone
 
@@ -159,6 +160,19 @@ def test_cpus_of_other_makers_give_the_same_bits(cpu: str, finished: Clone) -> N
                          PYTHONPATH=os.pathsep.join(filter(None, sys.path))).stdout  # fmt: skip
     assert here.split()[0] == there.split()[0]
     assert here == there
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_gives_the_same_bits_from_run_to_run(finished: Clone, tmp_path: Path) -> None:
+    """Two trainings on one GPU end with the same weights, which read as many digits as the CPU's."""
+    digests = []
+    for run in ("first", "second"):
+        clone = finished.copy(tmp_path / run)
+        clone.run("dvc", "exp", "run", "-S", "train.device=cuda", "evaluate")
+        digests.append(weights(clone))
+        assert json.loads((clone.path / "metrics/evaluate.json").read_text())["accuracy"] >= 0.95
+    assert digests[0] == digests[1]
 
 
 def test_pinning_takes_hold() -> None:

@@ -30,7 +30,7 @@ def test_the_tables_agree_with_the_metrics(finished: Clone) -> None:
     rows = list(csv.DictReader((finished.path / "plots/predictions.csv").open()))
     assert sum(row["actual"] != row["predicted"] for row in rows) == metrics["errors"]
     per_class = list(csv.DictReader((finished.path / "plots/per_class.csv").open()))
-    assert sum(int(row["errors"]) for row in per_class) == metrics["errors"]
+    assert sum(round(float(row["error_rate"]) * int(row["count"])) for row in per_class) == metrics["errors"]
     curve = list(csv.DictReader((finished.path / "plots/training.csv").open()))
     assert [int(row["epoch"]) for row in curve] == list(range(len(curve)))
     assert float(curve[0]["validation_accuracy"]) < 0.3
@@ -92,13 +92,18 @@ PLOTS = [
     "plots/feature_maps.png",
     "plots/kernels.png",
     "plots/per_class.csv",
+    "plots/per_class.png",
     "plots/predictions.csv",
     "plots/predictions.png",
+    "plots/reliability.csv",
+    "plots/reliability.png",
     "plots/samples.png",
     "plots/training.csv",
     "plots/training.png",
 ]
-CACHED = {f"plots/{name}.png" for name in ("feature_maps", "kernels", "predictions", "samples")}  # not in git
+# In DVC's cache, not in git
+DRAWN = ("feature_maps", "kernels", "per_class", "predictions", "reliability", "samples")
+CACHED = {f"plots/{name}.png" for name in DRAWN}
 
 
 def test_every_plot_is_shown(finished: Clone) -> None:
@@ -108,7 +113,7 @@ def test_every_plot_is_shown(finished: Clone) -> None:
     plots = json.loads(shown.stdout)
     assert "errors" not in plots
     assert sorted(plots["data"]) == sorted(PLOTS)
-    for name in ("plots/training.csv", "plots/predictions.csv", "plots/per_class.csv"):
+    for name in ("plots/training.csv", "plots/predictions.csv", "plots/per_class.csv", "plots/reliability.csv"):
         (view,) = plots["data"][name]
         content = json.loads(view["content"]) if isinstance(view["content"], str) else view["content"]
         assert content["data"]["values"], name
