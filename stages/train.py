@@ -92,9 +92,9 @@ class Data:
 
 def main() -> None:
     """Train, and write the model, its metrics and its curve."""
+    exact.pin()
     train = settings.load("train", Train)
     recipe = settings.load(f"recipes.{train.recipe}", Recipe)
-    exact.pin()
     device = choose(train.device)
     configuration = checkpoint.configuration(declared.fingerprint("train"), device)
     unfinished = checkpoint.Checkpoint(configuration)

@@ -17,7 +17,8 @@ def pin() -> None:
     os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX2"
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # PyTorch asks for it where CUDA is to be deterministic
     torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
+    # use_deterministic_algorithms(True) does the same, and imports the compiler, which takes two seconds
+    torch.set_deterministic_debug_mode("error")
     # Memory that is written before it is read need not be filled first.
     torch.utils.deterministic.fill_uninitialized_memory = False
     torch.backends.cudnn.benchmark = False

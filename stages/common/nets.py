@@ -120,9 +120,11 @@ def build(layers: list[str]) -> nn.Sequential:
             positional = [json.loads(value) for value in values if "=" not in value]
             named = {key: json.loads(value) for key, _, value in (v.partition("=") for v in values if "=" in v)}
             layer = make(shape, *positional, **named)
-            # one pass without memory or arithmetic says what shape comes out, and whether the layer fits at all
-            trial = make(shape, *positional, **named).to("meta").eval()
-            shape = trial(torch.empty(2, *shape, device="meta")).shape[1:]
+            # One image says what shape comes out, and whether the layer fits at all. PyTorch's meta device would need
+            # no arithmetic, but two seconds for its first import.
+            with torch.inference_mode():
+                shape = layer.eval()(torch.zeros(1, *shape)).shape[1:]
+            layer.train()
         except (TypeError, ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"`{name} {_usage(make)}`; layer {place} is `{line}` ({reason})") from None
