@@ -175,16 +175,31 @@ def test_a_gpu_gives_the_same_bits_from_run_to_run(finished: Clone, tmp_path: Pa
     assert digests[0] == digests[1]
 
 
-def test_pinning_takes_hold() -> None:
-    """A process that pins after importing torch computes with AVX2, whatever the CPU has besides."""
-    code = (
-        "import torch; from stages.common import exact; exact.pin();"
-        "print(torch.backends.cpu.get_cpu_capability(), torch.get_num_threads());"
-        "torch.conv2d(torch.rand(32, 8, 9, 9), torch.rand(8, 8, 3, 3))"
-    )
-    environment = {**os.environ, "ONEDNN_VERBOSE": "1", "ATEN_CPU_CAPABILITY": "avx512", "ONEDNN_MAX_CPU_ISA": "ALL"}
-    output = subprocess.run(
-        [sys.executable, "-c", code], cwd=Path(__file__).parent.parent, env=environment, capture_output=True, text=True
-    ).stdout
-    assert output.startswith("AVX2 1\n")
+RUN_AND_TELL = """
+import atexit, runpy, sys, torch
+atexit.register(lambda: print(torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()))
+sys.argv = sys.argv[1:]
+runpy.run_module(f"stages.{sys.argv[0]}", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("stage", ["train", "evaluate", "report"])
+def test_pinning_takes_hold(finished: Clone, tmp_path: Path, stage: str) -> None:
+    """A stage that computes does so with AVX2, PyTorch and oneDNN alike, whatever the CPU has besides."""
+    clone = finished.copy(tmp_path / "clone")
+    beside = {"ONEDNN_VERBOSE": "1", "ATEN_CPU_CAPABILITY": "avx512", "ONEDNN_MAX_CPU_ISA": "ALL"}
+    output = clone.run(sys.executable, "-c", RUN_AND_TELL, stage, PYTHONPATH=str(clone.path), **beside).stdout
+    assert output.splitlines()[-1] == "AVX2 1"
     assert "cpu,isa:Intel AVX2\n" in output
+
+
+def test_pinning_too_late_is_refused() -> None:
+    """Once PyTorch has chosen what else the CPU has, `pin` raises: no silent other bits."""
+    code = (
+        "import torch; late = 'AVX512' in torch.backends.cpu.get_cpu_capability()\n"
+        "from stages.common import exact\n"
+        "try: exact.pin()\n"
+        "except RuntimeError: assert late\n"
+        "else: assert not late"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, check=True)

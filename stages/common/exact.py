@@ -11,11 +11,13 @@ def pin() -> None:
     """Hold this process to AVX2, to one thread an operation and to deterministic algorithms.
 
     Call it before the first operation: PyTorch and oneDNN read these variables once. Other instruction sets, and
-    another number of threads inside an operation, add numbers up in another order.
+    another number of threads inside an operation, add numbers up in another order. Raises RuntimeError if it is late.
     """
     os.environ["ATEN_CPU_CAPABILITY"] = "avx2"
     os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX2"
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # PyTorch asks for it where CUDA is to be deterministic
+    if "AVX512" in torch.backends.cpu.get_cpu_capability():
+        raise RuntimeError("pin was called after PyTorch had chosen its instruction set; call it first")
     torch.set_num_threads(1)
     # use_deterministic_algorithms(True) does the same, and imports the compiler, which takes two seconds
     torch.set_deterministic_debug_mode("error")
