@@ -79,7 +79,9 @@ def test_branches_are_compared_without_a_cache(finished: Clone, tmp_path: Path) 
     params = json.loads(clone.run("dvc", "params", "diff", "main", "short", "--json").stdout)
     assert params["params.yaml"] == {"recipes.fast.epochs": {"old": 3, "new": 1, "diff": -2}}
     for there, missing in ((work, set[str]()), (clone, CACHED)):
-        plots = json.loads(there.run("dvc", "plots", "diff", "main", "short", "--json", "--out", "shown").stdout)
+        shown = there.run("dvc", "plots", "diff", "main", "short", "--json", "--out", "shown")
+        assert missing or shown.stderr == ""
+        plots = json.loads(shown.stdout)
         assert {error["name"] for error in plots.get("errors", [])} == missing
         assert sorted(plots["data"]) == sorted(PLOTS)
         for name in set(PLOTS) - missing:
