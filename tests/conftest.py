@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from stages.common import exact
+
 PROJECT = Path(__file__).parent.parent
 
 
@@ -71,6 +73,12 @@ class Clone:
         """Return a copy with all that is here, the data and DVC's cache included."""
         shutil.copytree(self.path, path, symlinks=True)
         return Clone(path, Path(self._environment["XDG_CACHE_HOME"]))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _pinned() -> None:
+    """What the tests compute themselves, they compute as the stages do."""
+    exact.pin()
 
 
 @pytest.fixture(scope="session")

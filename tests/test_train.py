@@ -30,10 +30,9 @@ RECIPE: dict[str, Any] = {
 
 
 @pytest.fixture(autouse=True)
-def pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in the stage; what it writes goes to a folder of the test."""
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What training writes goes to a folder of the test."""
     monkeypatch.chdir(tmp_path)
-    exact.pin()
 
 
 @pytest.fixture
