@@ -42,7 +42,7 @@ def main() -> None:
     if asked.seeds:
         groups = [[revisions.load(name) for name in names] for names in (asked.seeds, asked.against) if names]
         compared = compare_groups(groups)
-        rows = [
+        rows: list[list[object]] = [
             [
                 ", ".join(group["runs"]),
                 len(group["runs"]),
@@ -56,7 +56,7 @@ def main() -> None:
     else:
         first, second = revisions.load(asked.a), revisions.load(asked.b)
         compared = compare(first, second)
-        rows = table(first, second, compared)
+        rows = [[*row] for row in table(first, second, compared)]
         header = ["", first.name, second.name]
     if asked.json:
         print(json.dumps(compared, indent=2))

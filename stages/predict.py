@@ -97,7 +97,7 @@ def read(name: str) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's remarks on odd files; what cannot be read raises
-            image = Image.open(io.BytesIO(content), formats=FORMATS)
+            image: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
             if image.width * image.height > MOST_PIXELS:
                 raise errors.StageError(f"{image.width} x {image.height} pixels; expected at most {MOST_PIXELS:,}")
             image.draft("L", (LARGEST_SIDE, LARGEST_SIDE))  # a JPEG is decoded no larger than needed

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import torch
@@ -231,7 +231,7 @@ def shifted_windows(images: Tensor, shift: int) -> Tensor:
 
 def make_optimizer(recipe: Recipe, net: nn.Module) -> torch.optim.Optimizer:
     """Return the recipe's optimizer of PyTorch; its learning rate is set at every step."""
-    shared = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay, "fused": True}
+    shared: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay, "fused": True}
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(net.parameters(), momentum=recipe.momentum or 0.0, **shared)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]

@@ -69,7 +69,7 @@ def test_dropout(layer: str, whole: bool) -> None:
 
 
 def test_a_linear_layer_is_pytorchs() -> None:
-    """The convolution over the whole window computes what nn.Linear does with the same weights."""
+    """The 1x1 convolution computes what nn.Linear does with the same weights."""
     net = nets.build(["conv 3 5", "linear 10"])
     nets.draw_weights(net, torch.Generator().manual_seed(0))
     linear = nn.Linear(3 * 24 * 24, 10)
@@ -84,21 +84,24 @@ def test_the_draws_are_known() -> None:
     nets.draw_weights(net, exact.generator(0, "weights"))
     assert 0.19 < net[1].weight.abs().max() <= 1 / 5
     assert net[1].weight.flatten()[:3].tolist() == [-0.11268031597137451, -0.05650047957897186, -0.07276317477226257]
-    assert exact.digest(net.state_dict()) == "1c8c4c3123278152d9d329c382399487477b4c11f9803560354c5c7a408fc70b"
+    assert exact.digest(net.state_dict()) == "9ed65ae0fed8f84240064eda6737d6521eede17ff35abf6c443b6473f6eab351"
 
 
-def test_every_convolution_runs_in_onednn(fast: Recipe) -> None:
+@pytest.mark.parametrize("recipe", settings.read(PROJECT / "params.yaml")["recipes"])
+def test_every_convolution_runs_in_onednn(recipe: str) -> None:
     """At the size of a shard no layer falls to the matrix product that chooses its code by the CPU's maker."""
     used = []
 
     def check(layer: nn.Conv2d, inputs: tuple[torch.Tensor]) -> None:
         sizes = (layer.stride, layer.padding, layer.dilation, False, (0, 0), layer.groups)
-        used.append(torch._C._select_conv_backend(inputs[0], layer.weight, layer.bias, *sizes).name)
+        values = inputs[0].flatten(1)[:, :, None, None] if isinstance(layer, nets.Linear) else inputs[0]
+        used.append(torch._C._select_conv_backend(values, layer.weight, layer.bias, *sizes).name)
 
-    net = nets.build(fast.model)
+    chosen = settings.load(f"recipes.{recipe}", Recipe, PROJECT / "params.yaml")
+    net = nets.build(chosen.model).eval()
     for layer in net.modules():
         if isinstance(layer, nn.Conv2d):
             layer.register_forward_pre_hook(check)
     torch.set_num_threads(1)
-    net(torch.rand(fast.batch_size // fast.shards, 1, 28, 28))
-    assert used == ["Mkldnn"] * 4
+    net(torch.rand(chosen.batch_size // chosen.shards, 1, 28, 28))
+    assert set(used) == {"Mkldnn"}

@@ -22,7 +22,7 @@ def pin() -> None:
     # use_deterministic_algorithms(True) does the same, and imports the compiler, which takes two seconds
     torch.set_deterministic_debug_mode("error")
     # Memory that is written before it is read need not be filled first.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False

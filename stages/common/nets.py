@@ -1,8 +1,8 @@
 """Nets from lists of layers: the part of PyTorch whose bits do not depend on who made the CPU.
 
 A recipe writes its net down layer by layer, each as a name and values: `conv 24 5 bias=false`. All arithmetic is
-convolution, batch norm, pooling and what works element by element. A `linear` layer is a convolution over all that it
-is given: a matrix product would come from a library that chooses its code by the maker of the CPU.
+convolution, batch norm, pooling and what works element by element. A `linear` layer is a convolution, too: a matrix
+product would come from a library that chooses its code by the maker of the CPU.
 """
 
 import inspect
@@ -55,6 +55,20 @@ class Dropout(nn.Module):
         return values * (kept.to(values.device) / (1 - self.probability))
 
 
+class Linear(nn.Conv2d):
+    """A linear layer as a 1x1 convolution over one pixel, whose channels are all values of an image.
+
+    The same convolution over the values where they are, its kernel as large as they, would take several times as long.
+    """
+
+    def __init__(self, inputs: int, features: int, bias: bool):
+        super().__init__(inputs, features, kernel_size=1, bias=bias)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return (B, features, 1, 1) of `values` (B, C, H, W)."""
+        return super().forward(values.flatten(1)[:, :, None, None])
+
+
 def draw_from(net: nn.Module, random: torch.Generator) -> None:
     """Give `random` to all the layers of `net` that draw in training; they use it in the order of the layers."""
     for layer in net.modules():
@@ -75,7 +89,7 @@ def conv(shape: Shape, channels: int, kernel: int, stride: int = 1, padding: int
 
 
 def linear(shape: Shape, features: int, bias: bool = True) -> nn.Module:
-    return nn.Conv2d(shape[0], features, (shape[1], shape[2]), bias=bias)
+    return Linear(math.prod(shape), features, bias)
 
 
 def batch_norm(shape: Shape) -> nn.Module:

@@ -14,7 +14,7 @@ POWER = 0.8  # the chance to see a difference that is there, which is what peopl
 class Bin(NamedTuple):
     """Predictions of about the same probability: how many, how many of them are right, and their mean probability."""
 
-    count: int
+    size: int
     right: int
     confidence: float
 
