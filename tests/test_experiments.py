@@ -1,32 +1,133 @@
-"""Experiments as people run them: a queue, two jobs at once, each in a folder of its own."""
+"""Experiments as people run them: in the workspace, in a folder of their own, and in a queue with two jobs at once."""
 
+import csv
 import json
+import re
 import time
 from pathlib import Path
 
-from tests.conftest import Clone
+import pytest
+
+from tests.conftest import PROJECT, Clone
+
+QUICK = ("-S", "train.recipe=quick")
+
+
+def shown(clone: Clone) -> dict[str, dict[str, str]]:
+    """Return what `dvc exp show` has of each experiment, by its name."""
+    rows = csv.DictReader(clone.run("dvc", "exp", "show", "--csv").stdout.splitlines())
+    return {row["Experiment"]: row for row in rows if row["Experiment"]}
+
+
+def weights(clone: Clone) -> str:
+    """Return the digest of the weights in the workspace."""
+    return str(json.loads((clone.path / "metrics/train.json").read_text())["weights_sha256"])
 
 
 def test_a_queue_with_two_jobs_at_once(finished: Clone, tmp_path: Path) -> None:
-    """A sweep of two seeds, both at once, ends with the bits that each has alone; the workspace stays as it was."""
+    """A sweep of seeds, rates and recipes ends with the bits that each run has alone; the failed one says why.
+
+    The jobs compute with the code that was queued: that of the workspace is broken in the meantime.
+    """
     clone = finished.copy(tmp_path / "clone")
-    clone.run("dvc", "exp", "run", "--queue", "-S", "train.recipe=quick", "-S", "train.seed=1,2")
+    clone.run("dvc", "exp", "run", "--queue", *QUICK, "-S", "train.seed=1,2")
+    clone.run("dvc", "exp", "run", "--queue", *QUICK, "-S", "recipes.quick.learning_rate=0.01,-1")
+    clone.run("dvc", "exp", "run", "--queue", "-S", "train.recipe=cnn_10_20_dropout", "--name", "dropout")
+    code = (clone.path / "stages/train.py").read_text()
+    clone.replace(
+        "stages/train.py", "def main() -> None:", "def main() -> None:\n    raise RuntimeError('not queued')\n"
+    )
     clone.run("dvc", "queue", "start", "--jobs", "2")
     try:
-        while (status := clone.run("dvc", "queue", "status").stdout).count("Success") < 2:
-            assert "Failed" not in status
+        while (status := clone.run("dvc", "queue", "status").stdout).count("Success") < 4 or "Failed" not in status:
+            assert "Queued" in status or "Running" in status, status
             time.sleep(1)
     finally:
         clone.run("dvc", "queue", "stop", "--kill")
+    (failed,) = (line.split()[0] for line in status.splitlines() if "Failed" in line)
+    assert "recipes.quick.learning_rate: got -1" in clone.run("dvc", "queue", "logs", failed).stdout
+    (clone.path / "stages/train.py").write_text(code)
     assert clone.run("git", "status", "--porcelain").stdout == ""
-    queued = {}
-    for experiment in clone.run("dvc", "exp", "list", "--name-only").stdout.split():
-        reference = clone.run(
-            "git", "for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{experiment}"
-        ).stdout.strip()
-        params = clone.run("git", "show", f"{reference}:params.yaml").stdout
-        seed = next(seed for seed in ("1", "2") if f"train:\n  seed: {seed}\n" in params)
-        queued[seed] = json.loads(clone.run("git", "show", f"{reference}:metrics/train.json").stdout)
-    for seed in ("1", "2"):
-        clone.run("dvc", "exp", "run", "-S", "train.recipe=quick", "-S", f"train.seed={seed}", "train", "--force")
-        assert json.loads((clone.path / "metrics/train.json").read_text()) == queued[seed]
+    done = [row for row in shown(clone).values() if row["weights_sha256"] and row["State"] != "Failed"]
+    assert len({row["weights_sha256"] for row in done}) == len(done) == 4
+    for row in done:
+        sets = [f"{key}={row[key]}" for key in ("train.seed", "train.recipe") if row[key]]
+        rate = row.get("recipes.quick.learning_rate")
+        sets += [f"recipes.quick.learning_rate={rate}"] if rate else []
+        clone.run("dvc", "exp", "run", *(word for one in sets for word in ("-S", one)), "train", "--force")
+        assert weights(clone) == row["weights_sha256"]
+        clone.run("git", "restore", ".")
+
+
+def test_experiments_are_shown_compared_applied_and_made_branches(finished: Clone, tmp_path: Path) -> None:
+    """`exp run --temp` leaves the workspace alone; show, diff, apply and branch find what it kept."""
+    clone = finished.copy(tmp_path / "clone")
+    before = weights(clone)
+    clone.run("dvc", "exp", "run", "--temp", "--name", "quicker", *QUICK)
+    assert clone.run("git", "status", "--porcelain").stdout == ""
+    quicker = shown(clone)["quicker"]
+    assert quicker["train.recipe"] == "quick"
+    assert quicker["weights_sha256"] != before
+    difference = json.loads(clone.run("dvc", "exp", "diff", "main", "quicker", "--json").stdout)
+    assert difference["params"]["params.yaml"]["train.recipe"] == {"old": "fast", "new": "quick"}
+    assert difference["metrics"]["metrics/train.json"]["parameters"]["diff"] == 16_786 - 78_738
+    clone.run("dvc", "exp", "branch", "quicker", "quicker-branch")
+    metrics = json.loads(clone.run("dvc", "metrics", "diff", "main", "quicker-branch", "--json").stdout)
+    assert metrics["metrics/train.json"]["weights_sha256"]["new"] == quicker["weights_sha256"]
+    clone.run("dvc", "exp", "apply", "quicker")
+    assert weights(clone) == quicker["weights_sha256"]
+    assert clone.repro() == []
+
+
+def test_a_shallow_clone_loses_no_experiment(finished: Clone, tmp_path: Path) -> None:
+    """There, DVC would run it, report success and keep nothing; it is refused before any work, until all is fetched."""
+    shallow = Clone(tmp_path / "shallow", tmp_path / "cache")
+    finished.run("git", "clone", "--quiet", "--depth", "1", f"file://{finished.path}", str(shallow.path))
+    refused = shallow.run("dvc", "exp", "run", "--temp", *QUICK, status=255)
+    assert "a shallow clone" in refused.stderr
+    assert "git fetch --unshallow" in refused.stderr
+    assert shown(shallow) == {}
+    shallow.run("git", "fetch", "--quiet", "--unshallow")
+    shallow.run("dvc", "exp", "run", "--temp", "--name", "kept", *QUICK)
+    assert "kept" in shown(shallow)
+
+
+def block(heading: str) -> list[str]:
+    """Return the lines of the first block of commands under a heading of the README."""
+    section = (PROJECT / "README.md").read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    return section.split("```sh\n")[1].split("```")[0].splitlines()
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "settled"),
+    [
+        ("train.seed=1", "recipes.fast.label_smoothing=0", None),  # git merges params.yaml by itself
+        ("train.seed=1", "train.seed=2", "  seed: 1\n"),
+    ],
+)
+def test_a_merge_by_the_readme(finished: Clone, tmp_path: Path, theirs: str, ours: str, settled: str | None) -> None:
+    """Two branches with other results; the README's lines, word by word, end with the results of the merged params."""
+    clone = finished.copy(tmp_path / "clone")
+    clone.run("git", "branch", "BRANCH")
+    for branch, param in (("BRANCH", theirs), ("main", ours)):
+        clone.run("git", "switch", "--quiet", branch)
+        clone.run("dvc", "checkout")
+        clone.run("dvc", "exp", "run", "-S", param)
+        clone.run("git", "commit", "--quiet", "--all", "--message", param)
+    for line in block("Merge two branches"):
+        if line.startswith("#"):
+            assert "settle params.yaml" in line
+            params = (clone.path / "params.yaml").read_text()
+            assert ("<<<<<<<" in params) == (settled is not None)
+            parts = re.split("<<<<<<<.*?>>>>>>> BRANCH\n", params, flags=re.DOTALL)
+            (clone.path / "params.yaml").write_text((settled or "").join(parts))
+        else:
+            merged = clone.run("sh", "-c", line, status=None)
+            assert (merged.returncode == 0) == (not line.startswith("git merge")), merged.stderr
+    assert clone.run("git", "status", "--porcelain").stdout == ""
+    assert len(clone.run("git", "log", "-1", "--format=%P").stdout.split()) == 2
+    merged_weights = weights(clone)
+    assert clone.repro() == []
+    for branch in ("BRANCH", "main~1"):
+        alone = json.loads(clone.run("git", "show", f"{branch}:metrics/train.json").stdout)["weights_sha256"]
+        assert (alone == merged_weights) == (branch == "BRANCH" and settled is not None)

@@ -1,9 +1,11 @@
 """How a stage runs as a command: `--help`, one clear message for what the user can mend, honest exit status."""
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from stages.common import declared
 from stages.common.errors import StageError
@@ -25,10 +27,21 @@ def run(stage: str, main: Callable[..., None], description: str, **options: str)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
     def held() -> None:
+        refuse_to_be_lost()
         with declared.held(stage):
             main(**chosen)
 
     sys.exit(told(held))
+
+
+def refuse_to_be_lost() -> None:
+    """Raise StageError in an experiment whose result DVC would lose, and call done (treeverse/dvc#8844).
+
+    That is one that runs in a folder of its own, queued or with `--temp`, from a shallow clone.
+    """
+    root = Path(os.environ.get("DVC_ROOT", "."))
+    if root.resolve() != Path.cwd() and (root / ".git/shallow").exists():
+        raise StageError(f"{root}: a shallow clone, where DVC loses queued and --temp runs; `git fetch --unshallow`")
 
 
 def told(main: Callable[[], int | None]) -> int:
