@@ -8,12 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.conftest import Clone
+
+# What each process does, by the README: the first is `dvc repro`, the others help its train stage
+HELP = '[ "$RANK" = 0 ] && exec dvc repro || exec python -m stages.train'
 
 
 def weights(clone: Clone) -> str:
@@ -37,11 +41,57 @@ def test_several_processes_under_dvc(finished: Clone, tmp_path: Path) -> None:
     """The README's line: the first process is `dvc repro`, the others help its train stage; the lock is the same."""
     clone = finished.clone(tmp_path / "clone")
     clone.run("dvc", "repro", "split")
-    line = '[ "$RANK" = 0 ] && exec dvc repro || exec python -m stages.train'
-    assert line in (clone.path / "README.md").read_text()
-    clone.run("torchrun", "--nproc-per-node", "2", "--no-python", "sh", "-c", line)
+    assert HELP in (clone.path / "README.md").read_text()
+    clone.run("torchrun", "--nproc-per-node", "2", "--no-python", "sh", "-c", HELP)
     assert clone.run("git", "status", "--porcelain").stdout == ""
     assert (clone.path / "models/model.pt").is_file()
+
+
+@pytest.fixture
+def machines() -> Iterator[tuple[list[str], list[str]]]:
+    """What to put before a command to run it on one or the other of two machines, 10.203.0.1 and 10.203.0.2.
+
+    They are network namespaces of Linux, each with a loopback of its own, and the cable between them.
+    """
+    if os.geteuid() != 0 or not shutil.which("ip"):
+        pytest.skip("needs root and `ip`, to make network namespaces")
+    names = [f"machine{number}-{os.getpid()}" for number in (1, 2)]
+    try:
+        for name in names:
+            subprocess.run(["ip", "netns", "add", name], check=True)
+        cable = ["type", "veth", "peer", "name", "cable", "netns", names[1]]
+        subprocess.run(["ip", "-n", names[0], "link", "add", "cable", *cable], check=True)
+        for number, name in enumerate(names, start=1):
+            subprocess.run(["ip", "-n", name, "address", "add", f"10.203.0.{number}/30", "dev", "cable"], check=True)
+            for device in ("lo", "cable"):
+                subprocess.run(["ip", "-n", name, "link", "set", device, "up"], check=True)
+        first, second = (["ip", "netns", "exec", name] for name in names)
+        yield first, second
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "delete", name], check=False)
+
+
+def test_machines_change_no_bit(finished: Clone, tmp_path: Path, machines: tuple[list[str], list[str]]) -> None:
+    """A clone on each of two machines, two processes a machine: the first's `dvc repro` ends as committed."""
+    clones = [finished.clone(tmp_path / f"clone{rank}") for rank in (0, 1)]
+    running = []
+    try:
+        for rank, (clone, machine) in enumerate(zip(clones, machines, strict=True)):
+            clone.run("dvc", "repro", "split")
+            nodes = ["--nnodes", "2", "--node-rank", str(rank), "--nproc-per-node", "2"]
+            first = ["--master-addr", "10.203.0.1", "--master-port", "29500"]
+            command = [*machine, "env", "GLOO_SOCKET_IFNAME=cable", "torchrun", *nodes, *first, "--no-python"]
+            running.append(clone.start(*command, "sh", "-c", HELP))
+        for process in running:
+            output, errors = process.communicate(timeout=300)
+            assert process.returncode == 0, output + errors
+    finally:
+        for process in running:
+            process.kill()
+    assert clones[0].run("git", "status", "--porcelain").stdout == ""
+    assert (clones[0].path / "models/model.pt").read_bytes() == (finished.path / "models/model.pt").read_bytes()
+    assert not (clones[1].path / "models").exists()
 
 
 def test_processes_with_other_params_are_refused(finished: Clone, tmp_path: Path) -> None:

@@ -1,0 +1,54 @@
+"""What a change is held to before anyone reads it: lint, types, and the workflow that GitHub runs for a fork."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.conftest import PROJECT, Clone
+
+WORKFLOW = PROJECT / ".github/workflows/pipeline.yml"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "ruff check .",
+        "ruff format --check .",
+        "mypy",
+        f"check-jsonschema --builtin-schema vendor.github-workflows {WORKFLOW}",
+        f"zizmor --quiet --offline --strict-collection {WORKFLOW}",
+    ],
+)
+def test_a_check_has_nothing_to_say(command: str) -> None:
+    """Style, types, the workflow's shape and its security."""
+    done = subprocess.run(command.split(), cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def step(name: str) -> tuple[str, ...]:
+    """Return a step of the workflow as the command that GitHub makes of it."""
+    (job,) = YAML(typ="safe").load(WORKFLOW.read_text())["jobs"].values()
+    (script,) = (step["run"] for step in job["steps"] if step.get("name") == name)
+    return ("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script)
+
+
+def test_the_workflows_steps(finished: Clone, tmp_path: Path) -> None:
+    """A branch with its results is reproduced, and compared in the summary; one without them is refused."""
+    work = finished.copy(tmp_path / "work")
+    work.run("git", "switch", "--quiet", "--create", "quicker")
+    work.replace("params.yaml", "recipe: fast", "recipe: quick")
+    work.run("git", "commit", "--quiet", "--all", "--message", "quicker, its results forgotten")
+    runner = work.clone(tmp_path / "runner")
+    refused = runner.run(*step("Reproduce"), status=1)
+    assert " M metrics/train.json" in refused.stdout
+    assert refused.stdout.endswith("commit what dvc repro wrote\n")
+    runner.run("git", "commit", "--quiet", "--all", "--message", "with its results")
+    runner.run(*step("Reproduce"))
+    summary = tmp_path / "summary.md"
+    runner.run(*step("Compare"), GITHUB_STEP_SUMMARY=str(summary), BASE="origin/main")
+    *_, verdict = lines = summary.read_text().splitlines()
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    assert ["metrics/train.json", "parameters", "78738", "16786", "-61952"] in cells
+    assert "origin/main reads better than workspace" in verdict
