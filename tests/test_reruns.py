@@ -122,6 +122,7 @@ CODE = {
     "stages/report.py": ["report"],
     "stages/compare.py": ["report"],
     "stages/predict.py": [],  # no stage, but a user's command
+    "stages/export.py": [],
     "stages/common/digit.py": ["download"],
     **{f"stages/common/{name}.py": ["report"] for name in ("pictures", "revisions")},
     "stages/common/statistics.py": ["evaluate", "report"],
