@@ -59,7 +59,6 @@ class Recipe(settings.Settings):
     shards: Annotated[int, Field(ge=1)]
     epochs: Annotated[int, Field(ge=1)]
     shift: Annotated[int, Field(ge=0, le=8)] = 0  # pixels, at most, in each direction
-    warp: Annotated[float, Field(ge=0, lt=0.5)] = 0.0  # how far, at most, an entry of the 2x2 matrix is from identity's
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     @field_validator("model")
@@ -182,8 +181,7 @@ def train_epoch(
     def loss(replica: nn.Module, shard: Shard) -> Tensor:
         rows, shift, random = shard
         nets.draw_from(replica, random)
-        pixels = warped(inference.scaled(windows[rows, shift[:, 0], shift[:, 1]]), recipe.warp, random)
-        logits = replica(pixels)
+        logits = replica(inference.scaled(windows[rows, shift[:, 0], shift[:, 1]]))
         smoothing = recipe.label_smoothing
         loss = functional.cross_entropy(logits, data.labels[rows], reduction="sum", label_smoothing=smoothing)
         return loss / recipe.batch_size
@@ -208,7 +206,7 @@ def report(curve: list[Row], epochs: int) -> None:
 
 def batches(recipe: Recipe, seed: int, epoch: int, training: Tensor) -> Iterator[list[Shard]]:
     """Yield the batches of an epoch, each as its shards: rows (b), their shifts (b, 2; down and right), and what its
-    warps and its dropout draw from.
+    dropout draws from.
 
     Rows that fill no batch are left out, other rows in each epoch.
     """
@@ -218,7 +216,7 @@ def batches(recipe: Recipe, seed: int, epoch: int, training: Tensor) -> Iterator
     for start in range(0, len(training) - recipe.batch_size + 1, recipe.batch_size):
         batch = slice(start, start + recipe.batch_size)
         parts = (values[batch].tensor_split(recipe.shards) for values in (order, shifts))
-        draws = (exact.generator(seed, "shard", epoch, start, shard) for shard in range(recipe.shards))
+        draws = (exact.generator(seed, "dropout", epoch, start, shard) for shard in range(recipe.shards))
         yield list(zip(*parts, draws, strict=True))
 
 
@@ -229,23 +227,6 @@ def shifted_windows(images: Tensor, shift: int) -> Tensor:
     """
     padded = functional.pad(images, (shift,) * 4)
     return padded.unfold(1, 28, 1).unfold(2, 28, 1)
-
-
-def warped(pixels: Tensor, most: float, random: torch.Generator) -> Tensor:
-    """Return `pixels` (B, 1, 28, 28), each image turned, sheared and stretched about its middle by a matrix of its own.
-
-    Each entry of the 2x2 matrix is the identity's and a draw from U(-most, most): no sine, whose bits may differ.
-    """
-    if most == 0:
-        return pixels
-    matrix = torch.eye(2) + torch.rand(len(pixels), 2, 2, generator=random).mul_(2 * most).sub_(most)
-    middles = (2 * torch.arange(28) + 1) / 28 - 1  # of the pixels of a row or a column, the image being -1..1
-    # where each pixel comes from, right and down; PyTorch's affine_grid would use a matrix product
-    right, down = (
-        matrix[:, axis, 0, None, None] * middles + matrix[:, axis, 1, None, None] * middles[:, None] for axis in (0, 1)
-    )
-    sources = torch.stack([right, down], dim=-1).to(pixels.device)
-    return functional.grid_sample(pixels, sources, align_corners=False).contiguous(memory_format=torch.channels_last)
 
 
 def make_optimizer(recipe: Recipe, net: nn.Module) -> torch.optim.Optimizer:

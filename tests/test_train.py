@@ -26,7 +26,6 @@ RECIPE: dict[str, Any] = {
     "shards": 4,
     "epochs": 2,
     "shift": 2,
-    "warp": 0.1,
 }
 
 
@@ -108,9 +107,7 @@ def test_the_number_of_workers_changes_no_bit(data: train.Data) -> None:
         assert fitted(data, workers=workers) == first
 
 
-@pytest.mark.parametrize(
-    "change", [{"shards": 2}, {"shift": 1}, {"warp": 0.2}, {"optimizer": "sgd"}, {"label_smoothing": 0.1}]
-)
+@pytest.mark.parametrize("change", [{"shards": 2}, {"shift": 1}, {"optimizer": "sgd"}, {"label_smoothing": 0.1}])
 def test_the_recipe_changes_the_bits(data: train.Data, change: dict[str, Any]) -> None:
     """What a recipe says is used."""
     assert fitted(data, **change)[0] != fitted(data)[0]
@@ -192,19 +189,6 @@ def test_shifted_windows_are_the_image_moved() -> None:
     assert torch.equal(windows[0, 2, 2], image[0])
     assert torch.equal(windows[0, 0, 0][2:, 2:], image[0, :-2, :-2])
     assert not windows[0, 0, 0][:2].any()
-
-
-def test_warps_are_affine_maps_about_the_middle() -> None:
-    """What PyTorch's affine_grid and grid_sample make of the same matrices, each entry within `most`; none at 0."""
-    pixels = torch.rand(100, 1, 28, 28, generator=exact.generator(0, "pixels"))
-    assert train.warped(pixels, 0, exact.generator(0, "warps")) is pixels
-    off = torch.rand(100, 2, 2, generator=exact.generator(0, "warps")) * 0.2 - 0.1
-    assert -0.1 <= off.min() < -0.098 < 0.098 < off.max() <= 0.1
-    grid = functional.affine_grid(
-        torch.cat([torch.eye(2) + off, torch.zeros(100, 2, 1)], 2), list(pixels.shape), align_corners=False
-    )
-    expected = functional.grid_sample(pixels, grid, align_corners=False)
-    torch.testing.assert_close(train.warped(pixels, 0.1, exact.generator(0, "warps")), expected)
 
 
 def test_one_cycle_rises_and_falls() -> None:
