@@ -38,7 +38,7 @@ def main() -> None:
     """Evaluate, and write the metrics and the tables."""
     batch_size = settings.load("evaluate", Evaluate).batch_size
     exact.pin()
-    net = nets.trained(torch.load(MODEL, weights_only=True))
+    net = nets.trained(nets.read(MODEL))
     images, labels = read_test_set()
     with Workers(available()) as workers:
         logits = inference.predict(net, images, batch_size, workers)

@@ -29,9 +29,7 @@ def main() -> None:
     parser.add_argument("file", nargs="?", type=Path, default=Path("model.onnx"), metavar="FILE")
     file: Path = parser.parse_args().file
     exact.pin()
-    if not MODEL.is_file():
-        raise errors.StageError(f"{MODEL}: not found; run `dvc repro` or `dvc pull` first")
-    content = as_onnx(torch.load(MODEL, weights_only=True))
+    content = as_onnx(nets.read(MODEL))
     files.write_whole(file, content)
     print(f"{file}: {len(content):,} bytes. With uint8 `images` (batch, 28, 28), paper 0 and ink 255, run")
     print(f"  onnxruntime.InferenceSession({str(file)!r}).run(['logits'], {{'images': images}})[0]")

@@ -41,9 +41,7 @@ def main() -> int:
     parser.add_argument("--show", type=Path, metavar="FILE.png", help="draw what the net saw")
     asked = parser.parse_args()
     exact.pin()
-    if not MODEL.is_file():
-        raise errors.StageError(f"{MODEL}: not found; run `dvc repro` or `dvc pull` first")
-    net = nets.trained(torch.load(MODEL, weights_only=True))
+    net = nets.trained(nets.read(MODEL))
     answers: list[dict[str, Any]] = []
     seen = []
     for name in found(asked.pictures):

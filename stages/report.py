@@ -8,8 +8,9 @@ colour runs this stage alone. With --against, writes plots/against.html alone: t
 
 import base64
 import io
+import math
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jinja2
 import numpy as np
@@ -150,9 +151,14 @@ def of_data(run: Run, test: np.ndarray) -> dict[str, Figure]:
 
 def of_net(run: Run, test: np.ndarray) -> dict[str, Figure]:
     """Return what the first layer looks like, and what the convolutions make of one `test` image of each class."""
-    model: dict[str, Any] = torch.load(MODEL, weights_only=True)
+    model = nets.read(MODEL)
     first = next(name for name in model["weights"] if name.endswith(("_conv.weight", "_linear.weight")))
-    before, after = (model[state][first][:, 0].numpy() for state in ("untrained", "weights"))
+    untrained = nets.build(model["layers"])
+    nets.draw_weights(untrained, exact.generator(settings.value("train.seed"), "weights"))
+    side = math.isqrt(model["weights"][first][0].numel())  # of a kernel; a linear layer's is the whole image
+    before, after = (
+        state[first].reshape(-1, side, side).numpy() for state in (untrained.state_dict(), model["weights"])
+    )
     rows = np.array([np.flatnonzero(run.predictions["actual"] == digit)[0] for digit in range(nets.CLASSES)])
     maps = feature_maps(nets.trained(model), torch.from_numpy(test[rows].copy()))
     over = f"Feature maps, {MAPS} of each convolution\n{title(run)}"

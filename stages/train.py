@@ -105,14 +105,13 @@ def main() -> None:
         return  # the first process writes for all
     weights = {name: value.cpu() for name, value in net.state_dict().items()}
     content = io.BytesIO()
-    untrained = nets.build(recipe.model)
-    nets.draw_weights(untrained, exact.generator(train.seed, "weights"))
-    model = {"recipe": train.recipe, "layers": recipe.model, "weights": weights, "untrained": untrained.state_dict()}
+    digest = exact.digest(weights)
+    model = {"recipe": train.recipe, "layers": recipe.model, "weights": weights, "weights_sha256": digest}
     torch.save(model, content)
     files.write_whole(MODEL, content.getvalue())
     final = dict(zip(MEASURES, curve[-1][2:], strict=True))
     parameters = sum(parameter.numel() for parameter in net.parameters())
-    files.write_json(METRICS, {"weights_sha256": exact.digest(weights), "parameters": parameters, **final})
+    files.write_json(METRICS, {"weights_sha256": digest, "parameters": parameters, **final})
     unfinished.delete()
 
 

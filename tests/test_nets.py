@@ -1,12 +1,15 @@
 """Nets from lists of layers: shapes, counts of parameters, draws, and the library behind each convolution."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 from stages.common import exact, nets, settings
+from stages.common.errors import StageError
 from stages.train import Recipe
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, Clone
 
 TINY = ["normalize 0.5 0.5", "conv 4 5", "batch_norm", "relu", "max_pool", "linear 10"]
 
@@ -76,6 +79,18 @@ def test_a_linear_layer_is_pytorchs() -> None:
     linear.weight.data, linear.bias.data = net[1].weight.data.reshape(10, -1), net[1].bias.data
     pixels = torch.rand(5, 1, 28, 28)
     torch.testing.assert_close(net(pixels), linear(net[0](pixels).flatten(1)))
+
+
+@pytest.mark.parametrize("damage", ["empty", "another file", "cut", "a bit"])
+def test_a_damaged_model_is_said(finished: Clone, tmp_path: Path, damage: str) -> None:
+    """Its name, and what to do; a single bit of a weight is noticed."""
+    content = (finished.path / "models/model.pt").read_bytes()
+    half = len(content) // 2
+    flipped = content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :]
+    damaged = {"empty": b"", "another file": b"no model", "cut": content[:half], "a bit": flipped}[damage]
+    (tmp_path / "model.pt").write_bytes(damaged)
+    with pytest.raises(StageError, match=r"model\.pt: damaged \(.+\); delete it"):
+        nets.read(tmp_path / "model.pt")
 
 
 def test_the_draws_are_known() -> None:

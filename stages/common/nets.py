@@ -8,11 +8,16 @@ product would come from a library that chooses its code by the maker of the CPU.
 import inspect
 import json
 import math
+import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from stages.common import exact
+from stages.common.errors import StageError
 
 PIXELS = (1, 28, 28)  # channels, height, width of an image
 CLASSES = 10
@@ -147,6 +152,23 @@ def build(layers: list[str]) -> nn.Sequential:
         raise ValueError(f"`linear {CLASSES}` as the last layer; what comes out has the shape {tuple(shape)}")
     net.add_module("logits", nn.Flatten())
     return net
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return the model that the stage train wrote at `path`. Raises StageError if there is none, or a damaged one."""
+    if not path.is_file():
+        raise StageError(f"{path}: not found; run `dvc repro` or `dvc pull` first")
+    try:
+        model: dict[str, Any] = torch.load(path, weights_only=True)
+        if exact.digest(model["weights"]) != model["weights_sha256"]:  # PyTorch holds its files to no checksum
+            raise RuntimeError("not the weights that were trained")
+    except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        reason = str(error).partition("\n")[0] or "empty"
+        raise StageError(
+            f"{path}: damaged ({reason}); delete it and its object in .dvc/cache, as the README "
+            "says under `Share through a remote`, and run `dvc repro`"
+        ) from None
+    return model
 
 
 def trained(model: dict[str, Any]) -> nn.Sequential:
