@@ -11,6 +11,7 @@ group and Welch's test. All is read from what git has, so a fresh clone with no 
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from statistics import mean, stdev
 from typing import Any
 
@@ -42,7 +43,7 @@ def main() -> None:
     if asked.seeds:
         groups = [[revisions.load(name) for name in names] for names in (asked.seeds, asked.against) if names]
         compared = compare_groups(groups)
-        rows: list[list[object]] = [
+        rows: Sequence[Sequence[object]] = [
             [
                 ", ".join(group["runs"]),
                 len(group["runs"]),
@@ -56,7 +57,7 @@ def main() -> None:
     else:
         first, second = revisions.load(asked.a), revisions.load(asked.b)
         compared = compare(first, second)
-        rows = [[*row] for row in table(first, second, compared)]
+        rows = table(first, second, compared)
         header = ["", first.name, second.name]
     if asked.json:
         print(json.dumps(compared, indent=2))

@@ -63,7 +63,7 @@ class Dropout(nn.Module):
 class Linear(nn.Conv2d):
     """A linear layer as a 1x1 convolution over one pixel, whose channels are all values of an image.
 
-    The same convolution over the values where they are, its kernel as large as they, would take several times as long.
+    The same convolution over the values where they are, its kernel as large as they, takes up to four times as long.
     """
 
     def __init__(self, inputs: int, features: int, bias: bool):
