@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from stages.common import checkpoint, command, declared, errors, exact, files, idx, inference, nets, settings
 from stages.common.gradients import ShardedGradient
+from stages.common.optimizer import Kind, Optimizer
 from stages.common.processes import Processes
 from stages.common.workers import Workers, available
 
@@ -49,7 +50,7 @@ class Recipe(settings.Settings):
     """One block under `recipes` in params.yaml."""
 
     model: list[str]
-    optimizer: Literal["adamw", "adam", "sgd"]
+    optimizer: Kind
     learning_rate: Annotated[float, Field(gt=0)]
     schedule: Literal["constant", "one_cycle"]
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
@@ -152,7 +153,7 @@ def fit(
     if state := processes.from_first(unfinished.read()):
         net_state, optimizer_state, curve = checkpoint.decode(state)
         net.load_state_dict(net_state)
-        optimizer.load_state_dict(optimizer_state)
+        optimizer.restore(optimizer_state)
         if processes.rank == 0:
             report(curve, recipe.epochs)
     gradient = ShardedGradient(net, recipe.shards, workers, processes)
@@ -166,12 +167,12 @@ def fit(
             curve.append([epoch, epoch * steps * recipe.batch_size, *measure(net, data, workers)])
             if processes.rank == 0:
                 report(curve, recipe.epochs)
-                unfinished.save((net.state_dict(), optimizer.state_dict(), curve))
+                unfinished.save((net.state_dict(), optimizer.state(), curve))
     return net, curve
 
 
 def train_epoch(
-    recipe: Recipe, seed: int, epoch: int, data: Data, gradient: ShardedGradient, optimizer: torch.optim.Optimizer
+    recipe: Recipe, seed: int, epoch: int, data: Data, gradient: ShardedGradient, optimizer: Optimizer
 ) -> Iterator[int]:
     """Train for one epoch (1 is the first), and yield the number of each step of the run when it is done."""
     windows = shifted_windows(data.images, recipe.shift)
@@ -186,10 +187,8 @@ def train_epoch(
         return loss / recipe.batch_size
 
     for step, batch in enumerate(batches(recipe, seed, epoch, data.training), (epoch - 1) * steps + 1):
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * schedule(recipe, step / (recipe.epochs * steps + 1))
         gradient.accumulate(loss, batch)
-        optimizer.step()
+        optimizer.step(recipe.learning_rate * schedule(recipe, step / (recipe.epochs * steps + 1)))
         yield step
     gradient.merge_statistics()
 
@@ -228,13 +227,10 @@ def shifted_windows(images: Tensor, shift: int) -> Tensor:
     return padded.unfold(1, 28, 1).unfold(2, 28, 1)
 
 
-def make_optimizer(recipe: Recipe, net: nn.Module) -> torch.optim.Optimizer:
-    """Return the recipe's optimizer of PyTorch; its learning rate is set at every step."""
-    shared: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay, "fused": True}
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(net.parameters(), momentum=recipe.momentum or 0.0, **shared)
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
-    return kind(net.parameters(), betas=tuple(recipe.betas or (0.9, 0.999)), **shared)
+def make_optimizer(recipe: Recipe, net: nn.Module) -> Optimizer:
+    """Return the recipe's optimizer, by PyTorch's defaults where the recipe says nothing."""
+    beta1, beta2 = recipe.betas or (0.9, 0.999)
+    return Optimizer(recipe.optimizer, net.parameters(), recipe.weight_decay, recipe.momentum or 0.0, (beta1, beta2))
 
 
 def schedule(recipe: Recipe, progress: float) -> float:

@@ -57,6 +57,15 @@ def test_stages_run_without_dvc(finished: Clone, tmp_path: Path) -> None:
     assert clone.run("git", "status", "--porcelain").stdout == ""
 
 
+def test_train_imports_what_it_uses(finished: Clone, tmp_path: Path) -> None:
+    """A run imports neither what only other stages use nor PyTorch's compiler: each would take seconds."""
+    clone = finished.copy(tmp_path / "clone")
+    lines = clone.run("python", "-X", "importtime", "-m", "stages.train").stderr.splitlines()
+    imported = {line.rpartition("|")[2].strip() for line in lines}
+    assert "torch.optim.adam" in imported
+    assert not imported & {"torch._dynamo", "torchvision", "matplotlib", "sklearn", "dvc", "jinja2", "onnx"}
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_help(finished: Clone, stage: str) -> None:
     """`--help` says what the stage does and how it is called."""
