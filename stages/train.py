@@ -23,7 +23,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from stages.common import checkpoint, command, declared, errors, exact, files, idx, inference, nets, settings
-from stages.common.gradients import ShardedGradient
+from stages.common.gradients import ShardedGradient, as_vector
 from stages.common.optimizer import Kind, Optimizer
 from stages.common.processes import Processes
 from stages.common.workers import Workers, available
@@ -104,7 +104,7 @@ def main() -> None:
         net, curve = fit(recipe, train.seed, read(device), workers, processes, unfinished)
     if processes.rank > 0:
         return  # the first process writes for all
-    weights = {name: value.cpu() for name, value in net.state_dict().items()}
+    weights = {name: value.cpu().clone() for name, value in net.state_dict().items()}  # without the whole vector
     content = io.BytesIO()
     digest = exact.digest(weights)
     model = {"recipe": train.recipe, "layers": recipe.model, "weights": weights, "weights_sha256": digest}
@@ -148,7 +148,7 @@ def fit(
     net = nets.build(recipe.model)
     nets.draw_weights(net, exact.generator(seed, "weights"))
     net.to(data.images.device)
-    optimizer = make_optimizer(recipe, net)
+    optimizer = make_optimizer(recipe, as_vector(net))
     curve: list[Row] = []
     if state := processes.from_first(unfinished.read()):
         net_state, optimizer_state, curve = checkpoint.decode(state)
@@ -187,8 +187,8 @@ def train_epoch(
         return loss / recipe.batch_size
 
     for step, batch in enumerate(batches(recipe, seed, epoch, data.training), (epoch - 1) * steps + 1):
-        gradient.accumulate(loss, batch)
-        optimizer.step(recipe.learning_rate * schedule(recipe, step / (recipe.epochs * steps + 1)))
+        learning_rate = recipe.learning_rate * schedule(recipe, step / (recipe.epochs * steps + 1))
+        optimizer.step(gradient.of(loss, batch), learning_rate)
         yield step
     gradient.merge_statistics()
 
@@ -227,10 +227,10 @@ def shifted_windows(images: Tensor, shift: int) -> Tensor:
     return padded.unfold(1, 28, 1).unfold(2, 28, 1)
 
 
-def make_optimizer(recipe: Recipe, net: nn.Module) -> Optimizer:
-    """Return the recipe's optimizer, by PyTorch's defaults where the recipe says nothing."""
+def make_optimizer(recipe: Recipe, parameters: Tensor) -> Optimizer:
+    """Return the recipe's optimizer of the vector `parameters`, by PyTorch's defaults where the recipe says nothing."""
     beta1, beta2 = recipe.betas or (0.9, 0.999)
-    return Optimizer(recipe.optimizer, net.parameters(), recipe.weight_decay, recipe.momentum or 0.0, (beta1, beta2))
+    return Optimizer(recipe.optimizer, parameters, recipe.weight_decay, recipe.momentum or 0.0, (beta1, beta2))
 
 
 def schedule(recipe: Recipe, progress: float) -> float:

@@ -6,11 +6,19 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from stages.common.processes import Processes
 from stages.common.workers import Workers
 
 Shard = TypeVar("Shard")
+
+
+def as_vector(net: nn.Module) -> Tensor:
+    """Return one vector of all the parameters of `net`, which are parts of it from now on."""
+    vector = parameters_to_vector(net.parameters()).detach()
+    vector_to_parameters(vector, net.parameters())
+    return vector
 
 
 class ShardedGradient:
@@ -29,15 +37,13 @@ class ShardedGradient:
         self._replicas = [copy.deepcopy(net, dict(shared)).train() for _ in range(shards)]
         self._mine = range(processes.rank, shards, processes.count)
 
-    def accumulate(self, loss: Callable[[nn.Module, Shard], Tensor], batch: Sequence[Shard]) -> None:
-        """Set the parameters' `grad` to that of the sum of `loss(replica, shard)` over the shards of `batch`."""
+    def of(self, loss: Callable[[nn.Module, Shard], Tensor], batch: Sequence[Shard]) -> Tensor:
+        """Return the gradient, a vector, of the sum of `loss(replica, shard)` over the shards of `batch`."""
 
         def gradient(place: int) -> Tensor:
             return _flat(torch.autograd.grad(loss(self._replicas[place], batch[place]), self._parameters))
 
-        total = self._sum(self._workers.map(gradient, self._mine), self._parameters)
-        for parameter, part in zip(self._parameters, _parts(total, self._parameters), strict=True):
-            parameter.grad = part
+        return self._sum(self._workers.map(gradient, self._mine), self._parameters)
 
     def merge_statistics(self) -> None:
         """Give the net, and with it every replica, the mean over the shards of the running statistics."""

@@ -13,7 +13,7 @@ import torch
 
 from stages import train
 from stages.common import checkpoint, exact, inference, nets, settings
-from stages.common.gradients import ShardedGradient
+from stages.common.gradients import ShardedGradient, as_vector
 from stages.common.processes import Processes
 from stages.common.workers import Workers
 from stages.evaluate import read_test_set
@@ -83,7 +83,7 @@ def images_a_second(recipe: train.Recipe, threads: int, steps: int) -> float:
     data = train.read(CPU)
     net = nets.build(recipe.model)
     nets.draw_weights(net, exact.generator(0, "weights"))
-    optimizer = train.make_optimizer(recipe, net)
+    optimizer = train.make_optimizer(recipe, as_vector(net))
     start = 0.0
     with Workers(threads) as workers, Processes(CPU) as processes:
         gradient = ShardedGradient(net, recipe.shards, workers, processes)
