@@ -52,6 +52,19 @@ def test_parameters_of_known_systems(recipe: str, parameters: int) -> None:
     assert sum(values.numel() for values in nets.build(model).parameters()) == parameters
 
 
+def test_relu_may_stand_after_max_pool() -> None:
+    """The recipes of tutorials that write it before have it there: the same bits, a quarter of the work."""
+    pixels = torch.rand(8, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    results = []
+    for layers in (["relu", "max_pool"], ["max_pool", "relu"]):
+        net = nets.build(["conv 6 5", *layers, "conv 16 5", *layers, "linear 10"])
+        nets.draw_weights(net, exact.generator(0, "weights"))
+        logits = net(pixels)
+        logits.square().sum().backward()
+        results.append([logits, *(parameter.grad for parameter in net.parameters())])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
 @pytest.mark.parametrize(("layer", "whole"), [("dropout 0.5", False), ("dropout_2d 0.5", True)])
 def test_dropout(layer: str, whole: bool) -> None:
     """In training about half of the values, or whole channels, are 0, the others doubled, as the generator says."""

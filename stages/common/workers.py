@@ -35,15 +35,17 @@ class Workers:
         self._results: queue.SimpleQueue[Any] = queue.SimpleQueue()
         # A queue to a waiting thread costs a fraction of what an executor's futures do.
         self._tasks: list[queue.SimpleQueue[Any]] = [queue.SimpleQueue() for _ in range(count - 1)]
-        for tasks in self._tasks:
-            threading.Thread(target=self._serve, args=(tasks,), daemon=True).start()
+        self._threads = [threading.Thread(target=self._serve, args=(tasks,), daemon=True) for tasks in self._tasks]
+        for thread in self._threads:
+            thread.start()
 
     def __enter__(self) -> "Workers":
         return self
 
     def __exit__(self, *error: object) -> None:
-        for tasks in self._tasks:
+        for tasks, thread in zip(self._tasks, self._threads, strict=True):
             tasks.put(None)
+            thread.join()  # a thread that still frees its tensors while Python ends would abort the process
 
     def map(self, function: Callable[[Piece], Result], pieces: Sequence[Piece]) -> list[Result]:
         """Return `function` of each of `pieces`, in their order. Raises what a piece raised."""

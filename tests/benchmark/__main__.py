@@ -74,7 +74,7 @@ def time_nets(rounds: int, seeds: int) -> None:
     for name in peers.NETS:
         ratios = [
             apart(ours.images_a_second, load(name), available(), 300)
-            / apart(peers.images_a_second, RAW, load(name), name, 300)
+            / apart(peers.images_a_second, RAW, name, load(name).batch_size, 300)
             for _ in range(rounds)
         ]
         medians.append(median(ratios))

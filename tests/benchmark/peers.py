@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -10,8 +11,6 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import MNIST
-
-from stages.train import Recipe, make_optimizer
 
 # The nets of well-read tutorials, as the modules that those write: recipes of the same names are ours
 NETS: dict[str, Callable[[], nn.Module]] = {
@@ -28,14 +27,21 @@ NETS: dict[str, Callable[[], nn.Module]] = {
         nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10),
     ),
     "cnn_10_20": lambda: nn.Sequential(
-        nn.Conv2d(1, 10, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(10, 20, 5), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(1, 10, 5), nn.MaxPool2d(2), nn.ReLU(), nn.Conv2d(10, 20, 5), nn.MaxPool2d(2), nn.ReLU(),
         nn.Flatten(), nn.Linear(320, 50), nn.Linear(50, 10),
     ),
     "cnn_10_20_dropout": lambda: nn.Sequential(
-        nn.Conv2d(1, 10, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(10, 20, 5), nn.Dropout2d(), nn.ReLU(),
-        nn.MaxPool2d(2), nn.Flatten(), nn.Linear(320, 50), nn.ReLU(), nn.Dropout(), nn.Linear(50, 10),
+        nn.Conv2d(1, 10, 5), nn.MaxPool2d(2), nn.ReLU(), nn.Conv2d(10, 20, 5), nn.Dropout2d(), nn.MaxPool2d(2),
+        nn.ReLU(), nn.Flatten(), nn.Linear(320, 50), nn.ReLU(), nn.Dropout(), nn.Linear(50, 10),
     ),
 }  # fmt: skip
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "lenet5_linear": partial(torch.optim.SGD, lr=0.01),
+    "convnet_4_8": partial(torch.optim.SGD, lr=0.001, momentum=0.9),
+    "lenet5_relu": partial(torch.optim.Adam, lr=0.001),
+    "cnn_10_20": partial(torch.optim.SGD, lr=0.01, momentum=0.5),
+    "cnn_10_20_dropout": partial(torch.optim.SGD, lr=0.01, momentum=0.5),
+}
 TO_TENSOR = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
 
 
@@ -81,10 +87,10 @@ def examples(root: Path, seed: int, epochs: int) -> list[tuple[float, float]]:
     return results
 
 
-def images_a_second(root: Path, recipe: Recipe, name: str, steps: int) -> float:
+def images_a_second(root: Path, name: str, batch_size: int, steps: int) -> float:
     """Return how many images a second `steps` steps of the net `name` take, fed by torchvision and a DataLoader."""
-    net, batch_size = NETS[name](), recipe.batch_size
-    optimizer = make_optimizer(recipe, net)
+    net = NETS[name]()
+    optimizer = OPTIMIZERS[name](net.parameters())
     loader = iter(DataLoader(MNIST(root, train=True, transform=TO_TENSOR), batch_size=batch_size, shuffle=True))
     start = 0.0
     for step in range(-5, steps):  # five to warm up
