@@ -95,13 +95,17 @@ def table_of_recipes(rounds: int, seeds: int) -> None:
 
 
 def time_workers(rounds: int, seeds: int) -> None:
-    """Two workers against one."""
+    """Two workers against one, and what the machine makes of two cores: matrix products, which share nothing."""
 
     def seconds(workers: int) -> float:
         return float(apart(ours.trained, "fast", 0, workers, {"epochs": 1})["seconds"])
 
-    ratios = [seconds(1) / seconds(2) for _ in range(rounds)]
+    ratios, machine = [], []
+    for _ in range(rounds):
+        ratios.append(seconds(1) / seconds(2))
+        machine += [apart(ours.matrix_peak, 2) / apart(ours.matrix_peak, 1) for _ in range(3)]
     row("`fast`: two workers, times one", spread(ratios))
+    row("matrix products on two cores, times one", spread(machine))
 
 
 def time_pipeline(rounds: int, seeds: int) -> None:
