@@ -126,7 +126,7 @@ CODE = {
     "stages/common/digit.py": ["download"],
     **{f"stages/common/{name}.py": ["report"] for name in ("pictures", "revisions")},
     "stages/common/statistics.py": ["evaluate", "report"],
-    **{f"stages/common/{name}.py": ["train"] for name in ("checkpoint", "gradients", "processes")},
+    **{f"stages/common/{name}.py": ["train"] for name in ("checkpoint", "gradients", "optimizer", "processes")},
     **{f"stages/common/{name}.py": ALL[2:] for name in ("exact", "inference", "nets", "workers")},
     **{f"stages/common/{name}.py": ALL for name in EVERY_STAGE},
 }

@@ -1,6 +1,7 @@
 """Threads that share work out."""
 
 import threading
+import time
 
 import pytest
 
@@ -39,11 +40,19 @@ def test_an_error_reaches_the_caller(bad: int) -> None:
 
 
 def test_the_threads_end() -> None:
-    """After the `with` no thread is left."""
+    """After the `with` no thread is left, not even one that was still freeing what it had last computed with."""
+
+    class SlowToFree:
+        def __call__(self, piece: int) -> int:
+            return piece
+
+        def __del__(self) -> None:
+            time.sleep(0.5)
+
     before = set(threading.enumerate())
     with Workers(4) as workers:
         started = set(threading.enumerate()) - before
-        workers.map(str, range(4))
+        workers.map(SlowToFree(), range(4))
     assert len(started) == 3
     assert set(threading.enumerate()) <= before
 

@@ -59,12 +59,12 @@ def trained(name: str, seed: int, threads: int, changes: dict[str, Any]) -> dict
         "accuracy": accuracy,
         "validation_accuracy": curve[-1][5],
         "parameters": sum(parameter.numel() for parameter in net.parameters()),
-        "flop": flop(net, trained=int(curve[-1][1]), measured=len(curve) * 2 * len(data.validation)),
+        "flop": flop(net, images_trained=int(curve[-1][1]), images_measured=len(curve) * 2 * len(data.validation)),
         "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
 
 
-def flop(net: torch.nn.Module, trained: int, measured: int) -> float:
+def flop(net: torch.nn.Module, images_trained: int, images_measured: int) -> float:
     """Return the multiplications and additions in the convolutions for so many images to train on and to measure."""
     total, first = 0, True
     values = torch.zeros(1, *nets.PIXELS)
@@ -73,7 +73,7 @@ def flop(net: torch.nn.Module, trained: int, measured: int) -> float:
         if isinstance(layer, torch.nn.Conv2d):
             # the gradient of the pixels is not computed, so in training the first layer is gone through twice, the
             # others thrice
-            passes = trained * (2 if first else 3) + measured
+            passes = images_trained * (2 if first else 3) + images_measured
             total += 2 * values.numel() * layer.weight[0].numel() * passes
             first = False
     return total
