@@ -22,7 +22,7 @@ def compared(finished: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone
     clone.run("git", "commit", "--quiet", "--all", "--message", "quick")
     clone.run("git", "switch", "--quiet", "main")
     for name, (recipe, seed) in SEEDS.items():
-        recipes = ("-S", f"train.recipe={recipe}", "-S", f"train.seed={seed}", "-S", "recipes.fast.epochs=2")
+        recipes = ("-S", f"train.recipe={recipe}", "-S", f"train.seed={seed}")
         clone.run("dvc", "exp", "run", "--name", name, *recipes, "evaluate")
     clone.run("git", "reset", "--quiet", "--hard")
     return clone

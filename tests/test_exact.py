@@ -97,7 +97,7 @@ def test_machines_change_no_bit(finished: Clone, tmp_path: Path, machines: tuple
 def test_processes_with_other_params_are_refused(finished: Clone, tmp_path: Path) -> None:
     """Two processes whose params differ train nothing, and say so."""
     first, second = finished.copy(tmp_path / "first"), finished.copy(tmp_path / "second")
-    second.replace("params.yaml", "epochs: 3\n    shift", "epochs: 5\n    shift")
+    second.replace("params.yaml", "epochs: 2\n    shift", "epochs: 5\n    shift")
     line = f'[ "$RANK" = 0 ] || cd "{second.path}"; exec python -m stages.train'
     failed = first.run("torchrun", "--nproc-per-node", "2", "--no-python", "sh", "-c", line, status=None)
     assert failed.returncode != 0
@@ -108,7 +108,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bits(finished: Clone, tmp_p
     """SIGKILL to `dvc repro` and its stage, at many random moments; the last run ends as if it were the only one."""
     through, killed = finished.copy(tmp_path / "through"), finished.copy(tmp_path / "killed")
     for clone in (through, killed):
-        clone.replace("params.yaml", "epochs: 3\n    shift", "epochs: 24\n    shift")
+        clone.replace("params.yaml", "epochs: 2\n    shift", "epochs: 24\n    shift")
     through.run("dvc", "repro")
     moments = random.Random(0)  # noqa: S311 - nothing secret
     curve = killed.path / "plots/training.csv"
@@ -136,7 +136,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bits(finished: Clone, tmp_p
 def test_a_checkpoint_belongs_to_one_configuration(finished: Clone, tmp_path: Path) -> None:
     """After a kill, a run with another seed begins at the beginning and leaves the checkpoint for the first one."""
     clone = finished.copy(tmp_path / "clone")
-    clone.replace("params.yaml", "epochs: 3\n    shift", "epochs: 1000\n    shift")
+    clone.replace("params.yaml", "epochs: 2\n    shift", "epochs: 1000\n    shift")
     process = clone.start(sys.executable, "-m", "stages.train")
     while not list(clone.path.glob(".checkpoints/*.pt")):
         assert process.poll() is None
@@ -162,7 +162,7 @@ def test_an_edit_while_a_stage_runs_is_not_recorded(
 ) -> None:
     """What train declares changes after it began: it fails, names it, and DVC records nothing."""
     clone = finished.copy(tmp_path / "clone")
-    clone.replace("params.yaml", "epochs: 3\n    shift", "epochs: 10\n    shift")
+    clone.replace("params.yaml", "epochs: 2\n    shift", "epochs: 10\n    shift")
     lock = (clone.path / "dvc.lock").read_bytes()
     process = clone.start("dvc", "repro")
     assert process.stdout is not None

@@ -32,7 +32,7 @@ def test_parameters_are_counted() -> None:
 
 def test_parameters_of_the_committed_recipe(fast: Recipe) -> None:
     """Without biases before a batch norm; with the last layer's ten."""
-    expected = 24 * 25 + 2 * 24 + 64 * 24 * 9 + 2 * 64 + 96 * 64 * 9 + 2 * 96 + 10 * 96 * 9 + 10
+    expected = 24 * 25 + 2 * 24 + 80 * 24 * 25 + 2 * 80 + 96 * 80 * 9 + 2 * 96 + 10 * 96 * 4 + 10
     assert sum(values.numel() for values in nets.build(fast.model).parameters()) == expected
 
 

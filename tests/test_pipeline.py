@@ -86,7 +86,7 @@ def test_branches_are_compared_without_a_cache(finished: Clone, tmp_path: Path) 
     assert change["diff"] == pytest.approx(change["new"] - change["old"]) != 0
     assert "per_class.8.accuracy" in difference["metrics/evaluate.json"]
     params = json.loads(clone.run("dvc", "params", "diff", "main", "short", "--json").stdout)
-    assert params["params.yaml"] == {"recipes.fast.epochs": {"old": 3, "new": 1, "diff": -2}}
+    assert params["params.yaml"] == {"recipes.fast.epochs": {"old": 2, "new": 1, "diff": -1}}
     for there, missing in ((work, set[str]()), (clone, CACHED)):
         shown = there.run("dvc", "plots", "diff", "main", "short", "--json", "--out", "shown")
         assert missing or shown.stderr == ""
@@ -134,7 +134,7 @@ def test_every_plot_is_shown(finished: Clone) -> None:
 def test_an_interrupted_stage_leaves_nothing_half_written(finished: Clone, tmp_path: Path, number: int) -> None:
     """Ctrl-C or SIGTERM in the middle of training: non-zero exit, no model, whole rows in the curve."""
     clone = finished.copy(tmp_path / "clone")
-    clone.replace("params.yaml", "epochs: 3\n    shift", "epochs: 1000\n    shift")
+    clone.replace("params.yaml", "epochs: 2\n    shift", "epochs: 1000\n    shift")
     for file in ("models/model.pt", "metrics/train.json", "plots/training.csv"):
         (clone.path / file).unlink()
     stage = subprocess.Popen(

@@ -65,10 +65,10 @@ AFFECTED: list[tuple[str, ...]] = [
     ("    - 0.9\n", "    - 0.99\n", "train", "report"),
     ("weight_decay: 0.01", "weight_decay: 0", "train", "report"),
     ("schedule: one_cycle", "schedule: constant", "train", "report"),
-    ("batch_size: 128", "batch_size: 120", "train", "report"),
+    ("batch_size: 256", "batch_size: 120", "train", "report"),
     ("shards: 4", "shards: 3", "train", "report"),
-    ("epochs: 3", "epochs: 1", "train", "report"),
-    ("shift: 2", "shift: 1", "train", "report"),
+    ("epochs: 2", "epochs: 1", "train", "report"),
+    ("shift: 1", "shift: 0", "train", "report"),
     ("label_smoothing: 0.03", "label_smoothing: 0", "train", "report"),
 ]
 

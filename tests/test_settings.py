@@ -52,11 +52,11 @@ BAD = [
         "batch_size: 0",
         r"evaluate\.batch_size: got 0, expected greater than or equal to 1",
     ),
-    ("recipes.fast", "epochs: 3", "epochs: 3.0", r"recipes\.fast\.epochs: got 3\.0, expected a valid integer"),
+    ("recipes.fast", "epochs: 2", "epochs: 2.0", r"recipes\.fast\.epochs: got 2\.0, expected a valid integer"),
     (
         "recipes.fast",
-        "epochs: 3",
-        "epoch: 3",
+        "epochs: 2",
+        "epoch: 2",
         r"recipes\.fast\.epochs: missing(.|\n)*recipes\.fast\.epoch: unknown key",
     ),
     ("recipes.fast", "learning_rate: 0.02", "learning_rate: abc", r"got 'abc', expected a valid number"),
@@ -64,9 +64,9 @@ BAD = [
     ("recipes.fast", "optimizer: adamw", "optimizer: sgd", r"expected no `betas` with the optimizer sgd"),
     ("recipes.fast", "shards: 4", "shards: 999", r"expected shards \(999\) no greater than batch_size"),
     ("recipes.fast", "- max_pool", "- max_pol", r"recipes\.fast\.model: .*expected one of the layers .*`max_pol`"),
-    ("recipes.fast", "conv 64 3 bias=false", "conv 64", r"`conv CHANNELS KERNEL \[stride=1\].*`conv 64`.*'kernel'"),
-    ("recipes.fast", "conv 64 3 bias=false", "conv 64 30", r"layer 6 is `conv 64 30` \(.*[Kk]ernel size"),
-    ("recipes.fast", "conv 64 3 bias=false", "conv 64 3 bias=no", r"layer 6 is `conv 64 3 bias=no`"),
+    ("recipes.fast", "conv 80 5 bias=false", "conv 80", r"`conv CHANNELS KERNEL \[stride=1\].*`conv 80`.*'kernel'"),
+    ("recipes.fast", "conv 80 5 bias=false", "conv 80 50", r"layer 6 is `conv 80 50` \(.*[Kk]ernel size"),
+    ("recipes.fast", "conv 80 5 bias=false", "conv 80 5 bias=no", r"layer 6 is `conv 80 5 bias=no`"),
     ("recipes.fast", "- linear 10", "- linear 9", r"expected `linear 10` as the last layer; .*\(9, 1, 1\)"),
 ]
 
