@@ -142,7 +142,7 @@ def obtain(name: str, file: File, mirrors: list[str], cache: Path) -> bytes:
     raise errors.StageError(
         "\n  ".join([f"no mirror gave {name}", *refusals]) + "\nEither name a folder or a base URL that has the"
         " files\n  MNIST_MIRROR=… dvc repro\nor take the digits that ship inside scikit-learn\n"
-        "  dvc exp run -S download.dataset=digits"
+        "  dvc exp run -S download.dataset=digits -S recipes.fast.epochs=20"
     )
 
 

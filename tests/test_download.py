@@ -160,7 +160,7 @@ def test_a_mirror_that_fails_is_given_up(server: str, tmp_path: Path, behaviour:
     assert rest[1:] == [
         "  MNIST_MIRROR=… dvc repro",
         "or take the digits that ship inside scikit-learn",
-        "  dvc exp run -S download.dataset=digits",
+        "  dvc exp run -S download.dataset=digits -S recipes.fast.epochs=20",
     ]
     assert Handler.calls[behaviour] == calls
     assert left(tmp_path / "cache") == set()
