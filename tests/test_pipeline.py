@@ -14,14 +14,19 @@ from tests.conftest import Clone
 STAGES = ["download", "split", "train", "evaluate", "report"]
 
 
-def test_digits_need_no_network(finished: Clone) -> None:
-    """`dvc exp run -S download.dataset=digits` on a fresh clone reads at least 95 % of the digits' test part."""
-    metrics = json.loads((finished.path / "metrics/evaluate.json").read_text())
+def test_digits_need_no_network(origin: Clone, tmp_path: Path) -> None:
+    """The README's line on a fresh clone reads at least 95 % of the digits' test part.
+
+    There are 46 times fewer to train on than in MNIST, so they take more epochs.
+    """
+    clone = origin.clone(tmp_path / "clone")
+    clone.run("dvc", "exp", "run", "-S", "download.dataset=digits", "-S", "recipes.fast.epochs=20")
+    metrics = json.loads((clone.path / "metrics/evaluate.json").read_text())
     assert metrics["accuracy"] >= 0.95
     assert metrics["errors"] == round((1 - metrics["accuracy"]) * 500)
     assert set(metrics["per_class"]) == set("0123456789")
     assert sum(of["count"] for of in metrics["per_class"].values()) == 500
-    assert finished.repro() == []
+    assert clone.repro() == []
 
 
 def test_the_tables_agree_with_the_metrics(finished: Clone) -> None:
