@@ -1,6 +1,7 @@
 """How a stage runs as a command: `--help`, one clear message for what the user can mend, honest exit status."""
 
 import argparse
+import gc
 import os
 import signal
 import sys
@@ -57,4 +58,6 @@ def told(main: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         print("interrupted: nothing half-written was left", file=sys.stderr)
         return 130
+    finally:
+        gc.freeze()  # or Python, before it ends, looks for garbage in all that PyTorch has imported: half a second
     return 1
