@@ -142,4 +142,4 @@ def show(answers: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(command.told(main))
+    command.leave(command.told(main))

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from stages.common import declared
 from stages.common.errors import StageError
@@ -32,7 +33,7 @@ def run(stage: str, main: Callable[..., None], description: str, **options: str)
         with declared.held(stage):
             main(**chosen)
 
-    sys.exit(told(held))
+    leave(told(held))
 
 
 def refuse_to_be_lost() -> None:
@@ -43,6 +44,12 @@ def refuse_to_be_lost() -> None:
     root = Path(os.environ.get("DVC_ROOT", "."))
     if root.resolve() != Path.cwd() and (root / ".git/shallow").exists():
         raise StageError(f"{root}: a shallow clone, where DVC loses queued and --temp runs; `git fetch --unshallow`")
+
+
+def leave(status: int) -> NoReturn:
+    """End this process, without Python's last search for garbage: half a second in all that PyTorch has imported."""
+    gc.freeze()
+    sys.exit(status)
 
 
 def told(main: Callable[[], int | None]) -> int:
@@ -58,6 +65,4 @@ def told(main: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         print("interrupted: nothing half-written was left", file=sys.stderr)
         return 130
-    finally:
-        gc.freeze()  # or Python, before it ends, looks for garbage in all that PyTorch has imported: half a second
     return 1
