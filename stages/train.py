@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from stages.common import augment, checkpoint, command, declared, errors, exact, files, idx, inference, nets, settings
+from stages.common import checkpoint, command, declared, errors, exact, files, idx, inference, nets, settings
 from stages.common.gradients import ShardedGradient, as_vector
 from stages.common.optimizer import Kind, Optimizer
 from stages.common.processes import Processes
@@ -60,7 +60,6 @@ class Recipe(settings.Settings):
     shards: Annotated[int, Field(ge=1)]
     epochs: Annotated[int, Field(ge=1)]
     shift: Annotated[int, Field(ge=0, le=8)] = 0  # pixels, at most, in each direction
-    distortion: Annotated[float, Field(ge=0, le=8)] = 0.0  # pixels that points of an image move, at most
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     @field_validator("model")
@@ -176,16 +175,13 @@ def train_epoch(
     recipe: Recipe, seed: int, epoch: int, data: Data, gradient: ShardedGradient, optimizer: Optimizer
 ) -> Iterator[int]:
     """Train for one epoch (1 is the first), and yield the number of each step of the run when it is done."""
-    windows = augment.shifted_windows(data.images, recipe.shift)
+    windows = shifted_windows(data.images, recipe.shift)
     steps = len(data.training) // recipe.batch_size
 
     def loss(replica: nn.Module, shard: Shard) -> Tensor:
         rows, shift, random = shard
-        images = windows[rows, shift[:, 0], shift[:, 1]]
-        if recipe.distortion > 0:
-            images = augment.bent(images, recipe.distortion, random)
         nets.draw_from(replica, random)
-        logits = replica(inference.scaled(images))
+        logits = replica(inference.scaled(windows[rows, shift[:, 0], shift[:, 1]]))
         smoothing = recipe.label_smoothing
         loss = functional.cross_entropy(logits, data.labels[rows], reduction="sum", label_smoothing=smoothing)
         return loss / recipe.batch_size
@@ -208,7 +204,7 @@ def report(curve: list[Row], epochs: int) -> None:
 
 def batches(recipe: Recipe, seed: int, epoch: int, training: Tensor) -> Iterator[list[Shard]]:
     """Yield the batches of an epoch, each as its shards: rows (b), their shifts (b, 2; down and right), and what its
-    distortion and its dropout draw from.
+    dropout draws from.
 
     Rows that fill no batch are left out, other rows in each epoch.
     """
@@ -218,8 +214,17 @@ def batches(recipe: Recipe, seed: int, epoch: int, training: Tensor) -> Iterator
     for start in range(0, len(training) - recipe.batch_size + 1, recipe.batch_size):
         batch = slice(start, start + recipe.batch_size)
         parts = (values[batch].tensor_split(recipe.shards) for values in (order, shifts))
-        draws = (exact.generator(seed, "shard", epoch, start, shard) for shard in range(recipe.shards))
+        draws = (exact.generator(seed, "dropout", epoch, start, shard) for shard in range(recipe.shards))
         yield list(zip(*parts, draws, strict=True))
+
+
+def shifted_windows(images: Tensor, shift: int) -> Tensor:
+    """Return a view (n, 2 shift + 1, 2 shift + 1, 28, 28) of all the shifted copies of `images` (n, 28, 28).
+
+    The middle of the two axes is the image as it is.
+    """
+    padded = functional.pad(images, (shift,) * 4)
+    return padded.unfold(1, 28, 1).unfold(2, 28, 1)
 
 
 def make_optimizer(recipe: Recipe, parameters: Tensor) -> Optimizer:

@@ -113,7 +113,6 @@ def test_an_edit_of_another_recipe_runs_nothing(finished: Clone, tmp_path: Path)
     assert clone.repro() == ["train", "evaluate", "report"]
 
 
-OF_TRAINING = ["augment", "checkpoint", "gradients", "optimizer", "processes"]
 EVERY_STAGE = ["command", "declared", "errors", "files", "idx", "settings"]
 CODE = {
     "stages/download.py": ["download"],
@@ -127,7 +126,7 @@ CODE = {
     "stages/common/digit.py": ["download"],
     **{f"stages/common/{name}.py": ["report"] for name in ("pictures", "revisions")},
     "stages/common/statistics.py": ["evaluate", "report"],
-    **{f"stages/common/{name}.py": ["train"] for name in OF_TRAINING},
+    **{f"stages/common/{name}.py": ["train"] for name in ("checkpoint", "gradients", "optimizer", "processes")},
     **{f"stages/common/{name}.py": ALL[2:] for name in ("exact", "inference", "nets", "workers")},
     **{f"stages/common/{name}.py": ALL for name in EVERY_STAGE},
 }
