@@ -78,4 +78,4 @@ def as_onnx(model: dict[str, Any]) -> bytes:
 
 
 if __name__ == "__main__":
-    sys.exit(command.told(main))
+    sys.exit(command.told(main))  # with command.leave, a library of the exporter's would complain of garbage left
