@@ -2,8 +2,8 @@
 
     python -m tests.benchmark [--rounds 3] [--seeds 10] [SECTION ...]
 
-Run `dvc repro` first: all read MNIST in data/. Sections: fast, nets, workers, pipeline; recipes (a quarter of an hour
-a seed) and examples (half an hour).
+Run `dvc repro` first: all read MNIST in data/. Sections: fast, nets, workers, pipeline; recipes (ten minutes a seed)
+and examples (half an hour).
 """
 
 import argparse
