@@ -1,4 +1,4 @@
-"""Read the test set, once, with the trained net: numbers, and what the net said of each image.
+"""Read the test set, once, with the trained net: metrics, and the predicted class of each image.
 
     python -m stages.evaluate
 
@@ -7,89 +7,103 @@ test image), plots/per_class.csv and plots/reliability.csv. Always on the CPU: t
 everywhere. Intervals are Wilson's, of 95 %.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
-from pydantic import Field
+from scipy import stats
 from sklearn.metrics import precision_recall_fscore_support
-from torch import Tensor
 
-from stages.common import command, errors, exact, files, idx, inference, nets, settings, statistics
-from stages.common.workers import Workers, available
+from stages.common import command, errors, files, raw, settings
+from stages.net import exact, inference, model
+from stages.net.workers import Workers, available
 
-RAW = Path("data/raw/MNIST/raw")
-MODEL, METRICS = Path("models/model.pt"), Path("metrics/evaluate.json")
+METRICS = Path("metrics/evaluate.json")
 PREDICTIONS, PER_CLASS, RELIABILITY = (
     Path(f"plots/{name}.csv") for name in ("predictions", "per_class", "reliability")
 )
+CONFIDENCE = 0.95
+BINS = 15  # of the expected calibration error
 # Test digits of MNIST whose label people, asked again, found wrong (Northcutt, Athalye, Mueller 2021); rows from 0
 MISLABELLED = (947, 1621, 1901, 2130, 2462, 2597, 2654, 3520, 3558, 5937, 6651, 6783, 8527, 9679, 9729)
 
 
-class Evaluate(settings.Settings):
-    """The section `evaluate` of params.yaml."""
-
-    batch_size: Annotated[int, Field(ge=1)]
-
-
 def main() -> None:
     """Evaluate, and write the metrics and the tables."""
-    batch_size = settings.load("evaluate", Evaluate).batch_size
     exact.pin()
-    net = nets.trained(nets.read(MODEL))
-    images, labels = read_test_set()
+    net = model.trained(model.read())
+    images, actual = torch.from_numpy(raw.images("t10k").copy()), raw.labels("t10k").astype(np.int64)
     with Workers(available()) as workers:
-        logits = inference.predict(net, images, batch_size, workers)
-    loss, accuracy = inference.loss_and_accuracy(logits, labels)
-    actual, predicted = labels.numpy(), logits.argmax(1).numpy()
+        logits = inference.predict(net, images, workers)
+    loss, accuracy = inference.loss_and_accuracy(logits, torch.from_numpy(actual))
+    predicted = logits.argmax(1).numpy()
     right = actual == predicted
     # as the table has them, so that what is computed from it is what is written here
     probability = logits.double().softmax(1).amax(1).numpy().round(4)
-    bins = statistics.calibration(probability, right)
+    bins = calibration(probability, right)
     precision, recall, f1, count = precision_recall_fscore_support(
-        actual, predicted, labels=range(nets.CLASSES), zero_division=0.0
+        actual, predicted, labels=range(raw.CLASSES), zero_division=0.0
     )
     if not count.all():
-        raise errors.StageError(f"{RAW}: no test image of class {count.argmin()}; delete it and run `dvc repro`")
+        raise errors.StageError(f"{raw.FOLDER}: no test image of class {count.argmin()}; delete it and run `dvc repro`")
+    hits = np.bincount(actual[right], minlength=raw.CLASSES)
+    intervals = np.array([wilson(*of) for of in zip(hits, count, strict=True)])
     files.write_csv(
         PREDICTIONS, ("actual", "predicted", "probability"), zip(actual, predicted, probability, strict=True)
     )
-    shares = [(confidence, hits / n, *statistics.wilson(hits, n), n) for n, hits, confidence in bins]
-    files.write_csv(RELIABILITY, ("confidence", "accuracy", "lower", "upper", "count"), shares)
-    missed = np.bincount(actual[~right], minlength=nets.CLASSES)
-    rates = [(digit, missed[digit] / n, *statistics.wilson(missed[digit], n), n) for digit, n in enumerate(count)]
-    files.write_csv(PER_CLASS, ("digit", "error_rate", "lower", "upper", "count"), rates)
-    lower, upper = statistics.wilson(int(right.sum()), len(right))
-    numbers = {
+    files.write_csv(
+        PER_CLASS,
+        ("class", "count", "errors", "recall", "lower", "upper", "precision", "f1"),
+        zip(range(raw.CLASSES), count, count - hits, recall, *intervals.T, precision, f1, strict=True),
+    )
+    files.write_csv(
+        RELIABILITY,
+        ("confidence", "accuracy", "lower", "upper", "count"),
+        [(of.confidence, of.hits / of.count, *wilson(of.hits, of.count), of.count) for of in bins],
+    )
+    metrics = {
         "accuracy": accuracy,
-        "accuracy_interval": {"lower": lower, "upper": upper},
         "errors": int((~right).sum()),
         "loss": loss,
-        "expected_calibration_error": statistics.expected_calibration_error(bins),
+        "expected_calibration_error": expected_calibration_error(bins),
         "macro_f1": float(f1.mean()),
-        "per_class": {
-            str(digit): {
-                "accuracy": float(recall[digit]),
-                "count": int(count[digit]),
-                "precision": float(precision[digit]),
-                "recall": float(recall[digit]),
-                "f1": float(f1[digit]),
-            }
-            for digit in range(nets.CLASSES)
-        },
+        "per_class": {str(digit): float(recall[digit]) for digit in range(raw.CLASSES)},
     }
     if settings.value("download.dataset") == "mnist":
-        numbers["accuracy_without_mislabelled"] = float(np.delete(right, MISLABELLED).mean())
-    files.write_json(METRICS, numbers)
+        metrics["accuracy_without_mislabelled"] = float(np.delete(right, MISLABELLED).mean())
+    files.write_json(METRICS, metrics)
 
 
-def read_test_set() -> tuple[Tensor, Tensor]:
-    """Return the official test set: images (n, 28, 28; bytes) and labels (n)."""
-    images = torch.from_numpy(idx.read(RAW / "t10k-images-idx3-ubyte").copy())
-    return images, torch.from_numpy(idx.read(RAW / "t10k-labels-idx1-ubyte").astype(np.int64))
+@dataclass(frozen=True)
+class Bin:
+    """Predictions of about the same probability: how many, how many of them are right, and their mean probability."""
+
+    count: int
+    hits: int
+    confidence: float
+
+
+def calibration(probability: np.ndarray, right: np.ndarray, bins: int = BINS) -> list[Bin]:
+    """Return the bins, of equal mass and in rising order, of predictions: `probability` (n) and whether `right` (n)."""
+    order = np.argsort(probability, kind="stable")
+    return [
+        Bin(len(rows), int(right[rows].sum()), float(probability[rows].mean()))
+        for rows in np.array_split(order, min(bins, len(order)))
+    ]
+
+
+def expected_calibration_error(bins: Sequence[Bin]) -> float:
+    """Return the mean distance between confidence and accuracy, weighted by count (Naeini, Cooper, Hauskrecht 2015)."""
+    return sum(abs(of.count * of.confidence - of.hits) for of in bins) / sum(of.count for of in bins)
+
+
+def wilson(hits: int, count: int) -> tuple[float, float]:
+    """Return the 95 % interval of the share that `hits` out of `count` estimate (Wilson 1927)."""
+    interval = stats.binomtest(int(hits), int(count)).proportion_ci(CONFIDENCE, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 if __name__ == "__main__":
-    command.run("evaluate", main, __doc__)
+    command.run_stage("evaluate", main, __doc__)

@@ -10,10 +10,10 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from stages.common.workers import Workers
 
 from stages import export
 from stages.common import exact, idx, inference, nets, settings
-from stages.common.workers import Workers
 from stages.train import Recipe
 from tests.conftest import PROJECT, Clone
 

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-
 from stages.common.optimizer import Kind, Optimizer
 
 

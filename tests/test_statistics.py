@@ -6,9 +6,9 @@ from statistics import mean, variance
 
 import numpy as np
 import pytest
+from stages.common.statistics import Bin
 
 from stages.common import statistics
-from stages.common.statistics import Bin
 
 Z = 1.959963984540054  # the 97.5 % quantile of the normal distribution
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from stages.common.gradients import ShardedGradient
+from stages.common.processes import Processes
+from stages.common.workers import Workers
 from torch.nn import functional
 
 from stages import train
 from stages.common import checkpoint, exact, inference, nets
 from stages.common.errors import StageError
-from stages.common.gradients import ShardedGradient
-from stages.common.processes import Processes
-from stages.common.workers import Workers
 
 MODEL = ["normalize 0.5 0.5", "conv 8 5", "max_pool", "batch_norm", "relu", "linear 10"]
 RECIPE: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""How a stage runs as a command: `--help`, one clear message for what the user can mend, honest exit status."""
+"""How a stage or a tool runs as a command: `--help`, one clear message for an error, and the exit status."""
 
 import argparse
 import gc
@@ -12,32 +12,43 @@ from typing import NoReturn
 from stages.common import declared
 from stages.common.errors import StageError
 
+INTERRUPTED = 130  # 128 and the number of SIGINT, as shells have it
 
-def run(stage: str, main: Callable[..., None], description: str, **options: str) -> None:
-    """Run `main` of `stage` as a command: exit status 0 done, 1 failed, 130 interrupted, 143 terminated.
+
+def run_stage(stage: str, main: Callable[..., None], description: str, **options: str) -> NoReturn:
+    """Run `main` of `stage` and end the process: exit status 0 done, 1 failed, 130 interrupted, 143 terminated.
 
     It fails, too, if something that dvc.yaml declares for the stage changes while it runs. Each of `options`, with
-    what `--help` says of it, is one of the command line's that `main` takes, None unless it is given.
+    its help text, is an option of the command line; `main` gets its value, None by default.
     """
-    parser = argparse.ArgumentParser(
-        prog=f"python -m stages.{stage}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    for name, meaning in options.items():
-        parser.add_argument(f"--{name}", help=meaning)
-    chosen = vars(parser.parse_args())
-    # SIGTERM unwinds the stack as Ctrl-C does, so that temporary files are removed.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    parser = _parser(f"stages.{stage}", description)
+    for name, text in options.items():
+        parser.add_argument(f"--{name}", help=text)
+    values = vars(parser.parse_args())
 
-    def held() -> None:
-        refuse_to_be_lost()
-        with declared.held(stage):
-            main(**chosen)
+    def checked() -> None:
+        refuse_shallow_clone()
+        with declared.unchanged(stage):
+            main(**values)
 
-    leave(told(held))
+    _end(exit_status(checked))
 
 
-def refuse_to_be_lost() -> None:
-    """Raise StageError in an experiment whose result DVC would lose, and call done (treeverse/dvc#8844).
+def run_tool(
+    tool: str,
+    main: Callable[[argparse.Namespace], int | None],
+    description: str,
+    add_arguments: Callable[[argparse.ArgumentParser], None],
+) -> NoReturn:
+    """Run `main` of `tool` with the values of the arguments that `add_arguments` adds, and end the process."""
+    parser = _parser(f"tools.{tool}", description)
+    add_arguments(parser)
+    values = parser.parse_args()
+    _end(exit_status(lambda: main(values)))
+
+
+def refuse_shallow_clone() -> None:
+    """Raise StageError in an experiment whose result DVC would lose, and report as done (treeverse/dvc#8844).
 
     That is one that runs in a folder of its own, queued or with `--temp`, from a shallow clone.
     """
@@ -46,23 +57,33 @@ def refuse_to_be_lost() -> None:
         raise StageError(f"{root}: a shallow clone, where DVC loses queued and --temp runs; `git fetch --unshallow`")
 
 
-def leave(status: int) -> NoReturn:
-    """End this process, without Python's last search for garbage: half a second in all that PyTorch has imported."""
-    gc.freeze()
-    sys.exit(status)
-
-
-def told(main: Callable[[], int | None]) -> int:
+def exit_status(main: Callable[[], int | None]) -> int:
     """Return the exit status of `main`: what it returns, 1 with a message if it failed, 130 if it was interrupted."""
     try:
         return main() or 0
     except StageError as failure:
         print(f"error: {failure}", file=sys.stderr)
     except OSError as error:
-        # where a file was to be put in place, the second name is that place
+        # the second name is the file's place, the first that of its temporary copy
         where = error.filename2 or error.filename or "input/output"
         print(f"error: {where}: {error.strerror or error}", file=sys.stderr)
     except KeyboardInterrupt:
         print("interrupted: nothing half-written was left", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     return 1
+
+
+def _parser(module: str, description: str) -> argparse.ArgumentParser:
+    # SIGTERM unwinds the stack as Ctrl-C does, so that temporary files are removed.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    return argparse.ArgumentParser(
+        prog=f"python -m {module}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def _end(status: int) -> NoReturn:
+    # Without Python's last garbage collection, which takes half a second in all that PyTorch has imported. Where the
+    # exporter to ONNX was imported it must run: a library of the exporter's complains otherwise.
+    if "onnxscript" not in sys.modules:
+        gc.freeze()
+    sys.exit(status)

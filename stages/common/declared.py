@@ -12,6 +12,7 @@ from stages.common import settings
 from stages.common.errors import StageError
 
 Fingerprint = dict[str, str]
+IGNORED = re.compile(r"__pycache__/|\.tmp$")  # as .dvcignore has it
 
 
 def fingerprint(stage: str) -> Fingerprint:
@@ -21,13 +22,15 @@ def fingerprint(stage: str) -> Fingerprint:
     found: Fingerprint = {}
     for dep in map(Path, declared["deps"]):
         for file in sorted(dep.rglob("*")) if dep.is_dir() else [dep]:
-            if file.is_file():
+            if file.is_file() and not IGNORED.search(file.as_posix()):
                 with file.open("rb") as content:
                     found[file.as_posix()] = hashlib.file_digest(content, "sha256").hexdigest()
     for param in declared["params"]:
-        # `recipes.${train.recipe}`, as DVC fills it in
-        key = re.sub(r"\$\{([^}]+)\}", lambda match: str(_look_up(params, match[1])), param)
-        found[f"{settings.PARAMS}: {key}"] = json.dumps(_look_up(params, key), sort_keys=True)
+        if isinstance(param, dict):  # a params file as a whole; DVC fills `${train.recipe}` in
+            (name,) = (re.sub(r"\$\{([^}]+)\}", lambda key: str(_look_up(params, key[1])), name) for name in param)
+            found[name] = json.dumps(settings.read(Path(name)), sort_keys=True)
+        else:
+            found[f"{settings.PARAMS}: {param}"] = json.dumps(_look_up(params, param), sort_keys=True)
     return found
 
 
@@ -38,14 +41,14 @@ def _look_up(values: Any, key: str) -> Any:
 
 
 @contextmanager
-def held(stage: str) -> Iterator[Fingerprint]:
-    """Yield the fingerprint of `stage`, and raise StageError if it is another one at the end.
+def unchanged(stage: str) -> Iterator[None]:
+    """Raise StageError at the end if a dependency of `stage` has changed since the beginning.
 
     DVC records what the dependencies are after the command (treeverse/dvc#11058): an edit in the meantime would be
     recorded as if the outputs came from it.
     """
     before = fingerprint(stage)
-    yield before
+    yield
     after = fingerprint(stage)
     changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
     if changed:

@@ -25,11 +25,11 @@ def read(path: Path) -> np.ndarray:
 
 def decode(content: bytes, name: str) -> np.ndarray:
     """Return what `content`, that of an IDX file called `name`, holds."""
-    mend = "delete it and run `dvc repro`"
+    advice = "delete it and run `dvc repro`"
     if len(content) < 4 or content[:2] != bytes(2) or content[2] not in DTYPES:
-        raise StageError(f"{name}: not an IDX file of bytes or integers (starts with {content[:4].hex()}); {mend}")
+        raise StageError(f"{name}: not an IDX file of bytes or integers (starts with {content[:4].hex()}); {advice}")
     dtype, header = np.dtype(DTYPES[content[2]]), 4 * (1 + content[3])
     shape = np.frombuffer(content[4:header], dtype=">u4").tolist()
     if len(shape) != content[3] or len(content) - header != dtype.itemsize * np.prod(shape, dtype=np.int64):
-        raise StageError(f"{name}: {len(content)} bytes do not hold its dimensions {shape}; {mend}")
+        raise StageError(f"{name}: {len(content)} bytes do not hold its dimensions {shape}; {advice}")
     return np.frombuffer(content, dtype=dtype, offset=header).reshape(shape)

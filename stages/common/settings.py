@@ -1,4 +1,4 @@
-"""Settings: one section of params.yaml, checked as a whole before any work."""
+"""Settings: a section of params.yaml, or a recipe's file, checked as a whole before any work."""
 
 import functools
 from pathlib import Path
@@ -14,7 +14,7 @@ PARAMS = Path("params.yaml")
 
 
 class Settings(BaseModel):
-    """A section of params.yaml: every key required unless it has a default, none unknown, no type bent to fit."""
+    """Settings of a file: every key required unless it has a default, none unknown, no type bent to fit."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -58,33 +58,37 @@ def look_up(values: Any, key: str, name: str) -> Any:
     return values
 
 
-Section = TypeVar("Section", bound=Settings)
+Checked = TypeVar("Checked", bound=Settings)
 
 
-def load(section: str, kind: type[Section], path: Path = PARAMS) -> Section:
-    """Return `section` (dotted: `recipes.fast`) of the file at `path`, and nothing else of it.
+def load(kind: type[Checked], section: str | None = None, path: Path = PARAMS) -> Checked:
+    """Return `section` of the file at `path`, and nothing else of it; the whole file if no section is named.
 
     Raises StageError naming each key that is missing, unknown, of the wrong type or out of range.
     """
-    values = value(section, path)
+    values = read(path) if section is None else value(section, path)
     if not isinstance(values, dict):
-        raise StageError(f"{path}: {section}: got {values!r}, expected a section of keys; see `git diff {path}`")
+        where = f"{path}: {section}" if section else str(path)
+        raise StageError(f"{where}: got {values!r}, expected a section of keys; see `git diff {path}`")
     try:
         return kind.model_validate(values)
     except ValidationError as error:
         raise StageError(_explain(error, section, kind, path)) from None
 
 
-def _explain(error: ValidationError, section: str, kind: type[Settings], path: Path) -> str:
+def _explain(error: ValidationError, section: str | None, kind: type[Settings], path: Path) -> str:
     lines = []
     for problem in error.errors():
-        key = ".".join([section, *map(str, problem["loc"])])
+        key = ".".join([*([section] if section else []), *map(str, problem["loc"])])
+        prefix = f"{key}: " if key else ""  # a check of the whole file has no key
         match problem["type"]:
             case "extra_forbidden":
-                lines.append(f"{key}: unknown key; expected one of {', '.join(kind.model_fields)}")
+                lines.append(f"{prefix}unknown key; expected one of {', '.join(kind.model_fields)}")
             case "missing":
-                lines.append(f"{key}: missing; add it")
+                lines.append(f"{prefix}missing; add it")
+            case "value_error":
+                lines.append(f"{prefix}expected {problem['msg'].removeprefix('Value error, ')}")
             case _:
-                expected = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-                lines.append(f"{key}: got {problem['input']!r}, expected {expected}")
-    return "\n  ".join([f"{path}: mend this, or see `git diff {path}`", *lines])
+                expected = problem["msg"].removeprefix("Input should be ")
+                lines.append(f"{prefix}got {problem['input']!r}, expected {expected}")
+    return "\n  ".join([f"{path}: fix this, or see `git diff {path}`", *lines])

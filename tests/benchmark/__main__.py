@@ -21,9 +21,9 @@ from statistics import mean, median, stdev
 from typing import Any
 
 import torch
+from stages.common.workers import available
 
 from stages.common import settings
-from stages.common.workers import available
 from stages.train import Recipe
 from tests.benchmark import ours, peers
 

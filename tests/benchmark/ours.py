@@ -10,12 +10,12 @@ import time
 from typing import Any
 
 import torch
-
-from stages import train
-from stages.common import checkpoint, exact, inference, nets, settings
 from stages.common.gradients import ShardedGradient, as_vector
 from stages.common.processes import Processes
 from stages.common.workers import Workers
+
+from stages import train
+from stages.common import checkpoint, exact, inference, nets, settings
 from stages.evaluate import read_test_set
 
 CPU = torch.device("cpu")

@@ -1,0 +1,31 @@
+"""The logits of a trained net for images, their loss and their accuracy."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stages.net.workers import Workers
+
+BATCH_SIZE = 500  # for speed alone; it stands in no params file
+
+
+def scaled(images: Tensor) -> Tensor:
+    """Return bytes (B, 28, 28) as pixels (B, 1, 28, 28) in 0..1, channels last in memory, as convolutions want it."""
+    return images.float().div_(255).unsqueeze(-1).permute(0, 3, 1, 2)
+
+
+def predict(net: nn.Module, images: Tensor, workers: Workers) -> Tensor:
+    """Return the logits (n, 10), on the CPU, of `images` (n, 28, 28; bytes), the net in evaluation mode."""
+    net.eval()
+
+    def logits(batch: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return net(scaled(batch)).cpu()
+
+    return torch.cat(workers.map(logits, images.split(BATCH_SIZE)))
+
+
+def loss_and_accuracy(logits: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Return the mean cross-entropy in nats and the share of right answers of `logits` (n, 10) for `labels` (n)."""
+    loss = functional.cross_entropy(logits.double(), labels).item()
+    return loss, (logits.argmax(1) == labels).double().mean().item()

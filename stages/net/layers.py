@@ -1,0 +1,170 @@
+"""Nets from lists of layers: the part of PyTorch whose bits do not depend on who made the CPU.
+
+A recipe writes its net down layer by layer, each as a name and values: `conv 24 5 bias=false`. All arithmetic is
+convolution, batch norm, pooling and what works element by element. A `linear` layer is a convolution, too: a matrix
+product would come from a library that chooses its code by the maker of the CPU.
+"""
+
+import inspect
+import json
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from stages.common import raw
+
+PIXELS = (1, 28, 28)  # channels, height, width of an image
+Shape = torch.Size | tuple[int, ...]
+
+
+class Normalize(nn.Module):
+    """Shift and scale the pixels, (B, 1, 28, 28) in 0..1, by the `mean` and the `std` that they have."""
+
+    def __init__(self, mean: float, std: float):
+        super().__init__()
+        self.mean, self.std = mean, std
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return the pixels, shifted and scaled."""
+        return (pixels - self.mean) / self.std
+
+
+class Dropout(nn.Module):
+    """In training, set values, or whole channels, to 0 with `probability`, and scale the others up to make up for it.
+
+    Draws from the generator that `draw_from` has given it, as PyTorch's own, which all threads share, cannot be exact.
+    """
+
+    def __init__(self, probability: float, channels: bool):
+        super().__init__()
+        if not 0 <= probability < 1:
+            raise ValueError("the probability is from 0 to less than 1")
+        self.probability, self.channels = probability, channels
+        self.random: torch.Generator | None = None
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return `values` (B, C, H, W), in training with some of them 0."""
+        if not self.training:
+            return values
+        if self.random is None:
+            raise RuntimeError("dropout in training needs a generator: call draw_from")
+        shape = (*values.shape[:2], 1, 1) if self.channels else values.shape
+        kept = torch.rand(shape, generator=self.random) >= self.probability
+        return values * (kept.to(values.device) / (1 - self.probability))
+
+
+class Linear(nn.Conv2d):
+    """A linear layer as a 1x1 convolution over one pixel, whose channels are all values of an image.
+
+    The same convolution over the values where they are, its kernel as large as they, takes up to four times as long.
+    """
+
+    def __init__(self, inputs: int, features: int, bias: bool):
+        super().__init__(inputs, features, kernel_size=1, bias=bias)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return (B, features, 1, 1) of `values` (B, C, H, W)."""
+        return super().forward(values.flatten(1)[:, :, None, None])
+
+
+def draw_from(net: nn.Module, random: torch.Generator) -> None:
+    """Give `random` to all the layers of `net` that draw in training; they use it in the order of the layers."""
+    for layer in net.modules():
+        if isinstance(layer, Dropout):
+            layer.random = random
+
+
+# A layer for a recipe is a function here: from the shape (channels, height, width) that it is given, and the values
+# behind its name, to the module.
+
+
+def normalize(shape: Shape, mean: float, std: float) -> nn.Module:
+    return Normalize(mean, std)
+
+
+def conv(shape: Shape, channels: int, kernel: int, stride: int = 1, padding: int = 0, bias: bool = True) -> nn.Module:
+    return nn.Conv2d(shape[0], channels, kernel, stride, padding, bias=bias)
+
+
+def linear(shape: Shape, features: int, bias: bool = True) -> nn.Module:
+    return Linear(math.prod(shape), features, bias)
+
+
+def batch_norm(shape: Shape) -> nn.Module:
+    return nn.BatchNorm2d(shape[0])
+
+
+def relu(shape: Shape) -> nn.Module:
+    return nn.ReLU(inplace=True)
+
+
+def max_pool(shape: Shape, kernel: int = 2) -> nn.Module:
+    return nn.MaxPool2d(kernel)
+
+
+def dropout(shape: Shape, probability: float) -> nn.Module:
+    return Dropout(probability, channels=False)
+
+
+def dropout_2d(shape: Shape, probability: float) -> nn.Module:
+    return Dropout(probability, channels=True)
+
+
+LAYERS: dict[str, Callable[..., nn.Module]] = {
+    layer.__name__: layer for layer in (normalize, conv, linear, batch_norm, relu, max_pool, dropout, dropout_2d)
+}
+
+
+def build(description: list[str]) -> nn.Sequential:
+    """Return the net of the layers in `description`: pixels (B, 1, 28, 28) to logits (B, 10). Weights are not drawn.
+
+    The layers are called `1_conv`, `2_relu`, … after their places in the list. Raises ValueError, which says what is
+    expected, names the layer and why it cannot be.
+    """
+    net = nn.Sequential()
+    shape: Shape = PIXELS
+    for place, line in enumerate(description, start=1):
+        name, *values = line.split() or [""]
+        if name not in LAYERS:
+            raise ValueError(f"one of the layers {', '.join(LAYERS)}; layer {place} is `{line}`")
+        make = LAYERS[name]
+        try:
+            positional = [json.loads(value) for value in values if "=" not in value]
+            named = {key: json.loads(value) for key, _, value in (v.partition("=") for v in values if "=" in v)}
+            layer = make(shape, *positional, **named)
+            # One image says what shape comes out, and whether the layer fits at all. PyTorch's meta device would need
+            # no arithmetic, but two seconds for its first import.
+            with torch.inference_mode():
+                shape = layer.eval()(torch.zeros(1, *shape)).shape[1:]
+            layer.train()
+        except (TypeError, ValueError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"`{name} {_usage(make)}`; layer {place} is `{line}` ({reason})") from None
+        net.add_module(f"{place}_{name}", layer)
+    if shape != (raw.CLASSES, 1, 1):
+        raise ValueError(f"`linear {raw.CLASSES}` as the last layer; what comes out has the shape {tuple(shape)}")
+    net.add_module("logits", nn.Flatten())
+    return net
+
+
+def _usage(make: Callable[..., nn.Module]) -> str:
+    return " ".join(
+        value.name.upper() if value.default is value.empty else f"[{value.name}={json.dumps(value.default)}]"
+        for value in list(inspect.signature(make).parameters.values())[1:]
+    )
+
+
+def draw_weights(net: nn.Module, random: torch.Generator) -> None:
+    """Draw the weights and biases of each convolution from U(-b, b), b = 1 / sqrt(inputs of one output).
+
+    That is PyTorch's own default (He et al. 2015 with a = sqrt(5)), whose `uniform_` however gives other bits on other
+    CPUs; `rand`, a product and a difference give the same on all.
+    """
+    with torch.no_grad():
+        for layer in net.modules():
+            if isinstance(layer, nn.Conv2d):
+                bound = 1 / math.sqrt(layer.weight[0].numel())
+                for values in layer.parameters(recurse=False):
+                    values.copy_(torch.rand(values.shape, generator=random).mul_(2 * bound).sub_(bound))

@@ -1,0 +1,51 @@
+"""The trained model as a file: recipe, layers and weights, with the digest of the weights."""
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from stages.common import files
+from stages.common.errors import StageError
+from stages.net import exact, layers
+
+MODEL = Path("models/model.pt")
+
+
+def write(recipe: str, description: list[str], net: nn.Module) -> str:
+    """Write `net`, which `description` (its layers) and `recipe` (a name) gave, to MODEL; return its digest."""
+    # A copy of each tensor: they are parts of one vector, which would be saved as a whole.
+    weights = {name: values.cpu().clone() for name, values in net.state_dict().items()}
+    digest = exact.digest(weights)
+    content = io.BytesIO()
+    model = {"recipe": recipe, "layers": description, "weights": weights, "weights_sha256": digest}
+    torch.save(model, content)
+    files.write_whole(MODEL, content.getvalue())
+    return digest
+
+
+def read() -> dict[str, Any]:
+    """Return the model that the stage train wrote. Raises StageError if there is none, or a damaged one."""
+    if not MODEL.is_file():
+        raise StageError(f"{MODEL}: not found; run `dvc repro` or `dvc pull` first")
+    try:
+        model: dict[str, Any] = torch.load(MODEL, weights_only=True)
+        if exact.digest(model["weights"]) != model["weights_sha256"]:  # PyTorch checks no checksum of its files
+            raise RuntimeError("not the weights that were trained")
+    except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        reason = str(error).partition("\n")[0] or "empty"
+        raise StageError(
+            f"{MODEL}: damaged ({reason}); delete it and its object in .dvc/cache, as docs/remotes.md says, and run "
+            "`dvc repro`"
+        ) from None
+    return model
+
+
+def trained(model: dict[str, Any]) -> nn.Sequential:
+    """Return the net that `model` holds, as the stage train wrote it, in evaluation mode."""
+    net = layers.build(model["layers"])
+    net.load_state_dict(model["weights"])
+    return net.eval()

@@ -1,0 +1,189 @@
+"""The training loop: epochs of batches, each cut into shards, and the curve that grows while it runs."""
+
+import math
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from stages.common import files
+from stages.common.errors import StageError
+from stages.net import exact, inference, layers
+from stages.net.workers import Workers
+from stages.train.checkpoint import Checkpoint, decode
+from stages.train.gradients import ShardedGradient, as_vector
+from stages.train.optimizer import Optimizer
+from stages.train.processes import Processes
+from stages.train.recipe import Recipe
+
+TRAINING = Path("plots/training.csv")
+MEASURES = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+POINTS = 100  # of the loss of the batches in plots/training.csv, about
+Shard = tuple[Tensor, Tensor, torch.Generator]
+
+
+@dataclass(frozen=True)
+class Data:
+    """The official training set on the device, and which of its rows are for what."""
+
+    images: Tensor  # (n, 28, 28), bytes
+    labels: Tensor  # (n)
+    training: Tensor  # rows
+    validation: Tensor  # rows
+
+
+@dataclass
+class Curve:
+    """What a training has measured so far."""
+
+    losses: list[float] = field(default_factory=list)  # of each step: its batch, as it was trained on
+    epochs: list[list[float]] = field(default_factory=list)  # epoch (0 is the untrained net), examples, MEASURES
+
+
+def fit(
+    recipe: Recipe, seed: int, data: Data, workers: Workers, processes: Processes, unfinished: Checkpoint
+) -> tuple[nn.Module, Curve]:
+    """Return the net trained by `recipe` from `seed`, and its curve.
+
+    Goes on where `unfinished` was left, and leaves it at the last epoch. Raises StageError if there are too few images
+    for a batch, or if the training diverges.
+    """
+    steps = len(data.training) // recipe.batch_size
+    if steps == 0:
+        raise StageError(
+            f"the recipe's batch_size: got {recipe.batch_size}, expected at most {len(data.training)} (training images)"
+        )
+    epochs = recipe.epochs_of(steps)
+    net = layers.build(recipe.model)
+    layers.draw_weights(net, exact.generator(seed, "weights"))
+    net.to(data.images.device)
+    optimizer = make_optimizer(recipe, as_vector(net))
+    curve = Curve()
+    if state := processes.from_first(unfinished.read()):
+        net_state, optimizer_state, curve.losses, curve.epochs = decode(state)
+        net.load_state_dict(net_state)
+        optimizer.restore(optimizer_state)
+    gradient = ShardedGradient(net, recipe.shards, workers, processes)
+    point = max(1, epochs * steps // POINTS)
+    silent = processes.rank > 0 or not sys.stderr.isatty()
+    with tqdm(total=epochs * steps, unit="step", disable=silent) as bar:
+        for epoch in range(len(curve.epochs), epochs + 1):
+            bar.update(max(epoch - 1, 0) * steps - bar.n)
+            if epoch > 0:  # epoch 0 is the untrained net
+                pending: list[Tensor] = []  # on a GPU, a number is fetched only where it is needed
+                for loss in train_epoch(recipe, seed, epoch, data, gradient, optimizer):
+                    pending.append(loss)
+                    bar.update()
+                    if (len(curve.losses) + len(pending)) % point == 0:
+                        curve.losses += checked(pending, curve, recipe)
+                        pending.clear()
+                        if processes.rank == 0:
+                            write_curve(curve, recipe.batch_size, point)
+                curve.losses += checked(pending, curve, recipe)
+            curve.epochs.append([epoch, epoch * steps * recipe.batch_size, *measure(net, data, workers)])
+            if processes.rank == 0:
+                write_curve(curve, recipe.batch_size, point)
+                if silent:
+                    print_epoch(curve, epochs)
+                unfinished.save((net.state_dict(), optimizer.state(), curve.losses, curve.epochs))
+    return net, curve
+
+
+def train_epoch(
+    recipe: Recipe, seed: int, epoch: int, data: Data, gradient: ShardedGradient, optimizer: Optimizer
+) -> Iterator[Tensor]:
+    """Train for one epoch (1 is the first), and yield the loss of each batch when its step is done."""
+    windows = shifted_windows(data.images, recipe.shift)
+    steps = len(data.training) // recipe.batch_size
+    all_steps = recipe.epochs_of(steps) * steps
+
+    def shard_loss(replica: nn.Module, shard: Shard) -> Tensor:
+        rows, shift, random = shard
+        layers.draw_from(replica, random)
+        logits = replica(inference.scaled(windows[rows, shift[:, 0], shift[:, 1]]))
+        smoothing = recipe.label_smoothing
+        loss = functional.cross_entropy(logits, data.labels[rows], reduction="sum", label_smoothing=smoothing)
+        return loss / recipe.batch_size
+
+    for step, batch in enumerate(batches(recipe, seed, epoch, data.training), (epoch - 1) * steps + 1):
+        loss, gradients = gradient.of(shard_loss, batch)
+        optimizer.step(gradients, recipe.scheduled_rate(step / (all_steps + 1)))
+        yield loss
+    gradient.merge_statistics()
+
+
+def checked(losses: list[Tensor], curve: Curve, recipe: Recipe) -> list[float]:
+    """Return the next `losses` of `curve` as numbers. Raises StageError if one of them is not finite."""
+    values: list[float] = torch.stack(losses).tolist() if losses else []
+    for step, loss in enumerate(values, len(curve.losses) + 1):
+        if not math.isfinite(loss):
+            raise StageError(
+                f"the training diverged: at step {step}, in epoch {len(curve.epochs)}, the loss is {loss}; the recipe's"
+                f" learning_rate is {recipe.learning_rate}: take a smaller one"
+            )
+    return values
+
+
+def write_curve(curve: Curve, batch_size: int, point: int) -> None:
+    """Write plots/training.csv: a row for each `point` steps, with their mean loss, and a row for each epoch."""
+    rows: list[list[Any]] = []
+    for step in range(point, len(curve.losses) + 1, point):
+        mean = math.fsum(curve.losses[step - point : step]) / point
+        rows.append([step * batch_size, None, mean, *[None] * len(MEASURES)])
+    rows += [[examples, epoch, None, *measures] for epoch, examples, *measures in curve.epochs]
+    rows.sort(key=lambda row: row[0])
+    files.write_csv(TRAINING, ("examples", "epoch", "batch_loss", *MEASURES), rows)
+
+
+def print_epoch(curve: Curve, epochs: int) -> None:
+    """Print what the last epoch measured, where nobody sees a progress bar."""
+    epoch, _, *measures = curve.epochs[-1]
+    named = (f"{name} {value:.4f}" for name, value in zip(MEASURES, measures, strict=True))
+    print(f"epoch {epoch}/{epochs}:", *named, flush=True)
+
+
+def batches(recipe: Recipe, seed: int, epoch: int, training: Tensor) -> Iterator[list[Shard]]:
+    """Yield the batches of an epoch, each as its shards: rows (b), their shifts (b, 2; down and right), and the random
+    generator of its dropout.
+
+    Rows that fill no batch are left out, other rows in each epoch.
+    """
+    order = training[torch.randperm(len(training), generator=exact.generator(seed, "order", epoch))]
+    random = exact.generator(seed, "shift", epoch)
+    shifts = torch.randint(2 * recipe.shift + 1, (len(training), 2), generator=random)
+    for start in range(0, len(training) - recipe.batch_size + 1, recipe.batch_size):
+        batch = slice(start, start + recipe.batch_size)
+        parts = (values[batch].tensor_split(recipe.shards) for values in (order, shifts))
+        draws = (exact.generator(seed, "dropout", epoch, start, shard) for shard in range(recipe.shards))
+        yield list(zip(*parts, draws, strict=True))
+
+
+def shifted_windows(images: Tensor, shift: int) -> Tensor:
+    """Return a view (n, 2 shift + 1, 2 shift + 1, 28, 28) of all the shifted copies of `images` (n, 28, 28).
+
+    The middle of the two axes is the image as it is.
+    """
+    padded = functional.pad(images, (shift,) * 4)
+    return padded.unfold(1, 28, 1).unfold(2, 28, 1)
+
+
+def make_optimizer(recipe: Recipe, parameters: Tensor) -> Optimizer:
+    """Return the recipe's optimizer of the vector `parameters`, by PyTorch's defaults where the recipe says nothing."""
+    beta1, beta2 = recipe.betas or (0.9, 0.999)
+    return Optimizer(recipe.optimizer, parameters, recipe.weight_decay, recipe.momentum or 0.0, (beta1, beta2))
+
+
+def measure(net: nn.Module, data: Data, workers: Workers) -> list[float]:
+    """Return MEASURES of `net`. Those on the training part are of as many of its images as validation has."""
+    alike = torch.arange(len(data.validation)) * len(data.training) // len(data.validation)
+    measures: list[float] = []
+    for rows in (data.training[alike], data.validation):
+        logits = inference.predict(net, data.images[rows], workers)
+        measures += inference.loss_and_accuracy(logits, data.labels[rows].cpu())
+    return measures

@@ -1,0 +1,82 @@
+"""The gradient of a batch, shard by shard: who computes a shard cannot change a bit of the sum."""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from stages.net.workers import Workers
+from stages.train.processes import Processes
+
+Shard = TypeVar("Shard")
+
+
+def as_vector(net: nn.Module) -> Tensor:
+    """Return one vector of all the parameters of `net`, which are parts of it from now on."""
+    vector = parameters_to_vector(net.parameters()).detach()
+    vector_to_parameters(vector, net.parameters())
+    return vector
+
+
+class ShardedGradient:
+    """The gradient of a net's loss over a batch that is cut into a fixed number of shards.
+
+    Each shard is computed as a whole by one worker of one process, and the shards' gradients are added in the order of
+    the shards. All replicas share the net's parameters; each has the batch-norm statistics of its own shard.
+    """
+
+    def __init__(self, net: nn.Module, shards: int, workers: Workers, processes: Processes):
+        self._net = net
+        self._workers = workers
+        self._processes = processes
+        self._parameters = list(net.parameters())
+        shared = {id(parameter): parameter for parameter in self._parameters}
+        self._replicas = [copy.deepcopy(net, dict(shared)).train() for _ in range(shards)]
+        self._own = range(processes.rank, shards, processes.count)
+
+    def of(self, loss: Callable[[nn.Module, Shard], Tensor], batch: Sequence[Shard]) -> tuple[Tensor, Tensor]:
+        """Return the sum of `loss(replica, shard)` over the shards of `batch`, and its gradient, a vector."""
+
+        def loss_and_gradient(place: int) -> Tensor:
+            value = loss(self._replicas[place], batch[place])
+            return _flat([*torch.autograd.grad(value, self._parameters), value])
+
+        size = 1 + sum(parameter.numel() for parameter in self._parameters)
+        total = self._sum(self._workers.map(loss_and_gradient, self._own), size)
+        return total[-1], total[:-1]
+
+    def merge_statistics(self) -> None:
+        """Give the net, and with it every replica, the mean over the shards of the running statistics."""
+        with torch.no_grad():
+            buffers = list(self._net.buffers())
+            if not buffers:
+                return
+            own = [_flat(list(self._replicas[place].buffers())) for place in self._own]
+            mean = self._sum(own, sum(buffer.numel() for buffer in buffers)) / len(self._replicas)
+            for of_all in zip(_parts(mean, buffers), buffers, *(r.buffers() for r in self._replicas), strict=True):
+                for buffer in of_all[1:]:
+                    buffer.copy_(of_all[0])
+
+    def _sum(self, own: list[Tensor], size: int) -> Tensor:
+        """Return the sum over all shards, in their order, of a vector (`size`) for each; this process has its `own`."""
+        if self._processes.count > 1:
+            most = -(-len(self._replicas) // self._processes.count)  # the processes send as much as each other
+            empty = torch.zeros(size, device=self._parameters[0].device)
+            every = self._processes.gather(torch.stack(own + [empty] * (most - len(own))))
+            own = [every[shard % len(every)][shard // len(every)] for shard in range(len(self._replicas))]
+        total = own[0].clone()
+        for other in own[1:]:
+            total += other
+        return total
+
+
+def _flat(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.cat([tensor.detach().reshape(-1).float() for tensor in tensors])
+
+
+def _parts(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    sizes = [tensor.numel() for tensor in like]
+    return [part.view_as(tensor) for part, tensor in zip(vector.split(sizes), like, strict=True)]

@@ -1,0 +1,69 @@
+"""The settings of a recipe, recipes/NAME.yaml: the net, its optimizer, and how long it trains."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from stages.common import settings
+from stages.net import layers
+from stages.train.optimizer import Kind
+
+WARM_UP = 0.2  # the share of a one-cycle run in which the learning rate rises
+
+
+class Recipe(settings.Settings):
+    """A recipe, as its file has it; README and docs/recipes.md explain the keys."""
+
+    model: list[str]
+    optimizer: Kind
+    learning_rate: Annotated[float, Field(gt=0)]
+    schedule: Literal["constant", "one_cycle"]
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None = None  # of sgd
+    betas: list[Annotated[float, Field(ge=0, lt=1)]] | None = None  # of adam and adamw
+    batch_size: Annotated[int, Field(ge=1)]
+    shards: Annotated[int, Field(ge=1)]
+    epochs: Annotated[int, Field(ge=1)]
+    min_steps: Annotated[int, Field(ge=0)] = 0
+    shift: Annotated[int, Field(ge=0, le=8)] = 0  # pixels, at most, in each direction
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    @field_validator("model")
+    @classmethod
+    def _can_be_built(cls, model: list[str]) -> list[str]:
+        layers.build(model)
+        return model
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.shards > self.batch_size:
+            raise ValueError(f"shards ({self.shards}) no greater than batch_size ({self.batch_size})")
+        if self.optimizer == "sgd" and self.betas is not None:
+            raise ValueError("no `betas` with the optimizer sgd, which has `momentum`")
+        if self.optimizer != "sgd" and self.momentum is not None:
+            raise ValueError(f"no `momentum` with the optimizer {self.optimizer}, which has `betas`")
+        if self.betas is not None and len(self.betas) != 2:
+            raise ValueError("two `betas`")
+        return self
+
+    def epochs_of(self, steps: int) -> int:
+        """Return how many epochs of `steps` steps to train for: `epochs`, or as many more as `min_steps` takes.
+
+        A small data set has few steps in an epoch, and a net learns by steps.
+        """
+        return max(self.epochs, -(-self.min_steps // steps))
+
+    def scheduled_rate(self, progress: float) -> float:
+        """Return the learning rate at `progress` (0..1) of the run.
+
+        `one_cycle` rises in a line over the first 20 % and falls in a line to 0 (after Smith and Topin 2018).
+        """
+        if self.schedule == "constant":
+            return self.learning_rate
+        return self.learning_rate * min(progress / WARM_UP, (1 - progress) / (1 - WARM_UP))
+
+
+def path(name: str) -> Path:
+    """Return the file of the recipe called `name`."""
+    return Path("recipes", f"{name}.yaml")
