@@ -1,13 +1,15 @@
 """What the tests share: real clones of this project, and the real `dvc` run in them."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
-from stages.common import exact
+from stages.net import exact
 
 PROJECT = Path(__file__).parent.parent
 
@@ -32,7 +34,7 @@ class Clone:
         self._environment.pop("MNIST_MIRROR", None)
 
     def run(self, *command: str, status: int | None = 0, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run `command` in the clone and hold it to its exit status (None: any)."""
+        """Run `command` in the clone and check its exit status (None: any)."""
         done = subprocess.run(
             command,
             cwd=self.path,
@@ -104,10 +106,22 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 
 @pytest.fixture(scope="session")
 def finished(origin: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """A clone in which the pipeline has run on `digits` and all is committed: to be copied, not changed."""
-    clone = origin.clone(tmp_path_factory.mktemp("finished") / "project")
-    clone.run("dvc", "exp", "run", "-S", "download.dataset=digits")
-    clone.run("git", "commit", "--quiet", "--all", "--message", "digits")
+    """A clone in which the pipeline has run on `digits` and all is committed: to be copied, not changed.
+
+    Its recipes have no `min_steps`: a training takes a second.
+    """
+    shared = tmp_path_factory.getbasetemp().parent if "PYTEST_XDIST_WORKER" in os.environ else None
+    folder = shared / "finished" if shared else tmp_path_factory.mktemp("finished")
+    clone = Clone(folder / "project", folder / "cache")
+    with FileLock(f"{folder}.lock"):  # the workers of xdist share one
+        if not (folder / "done").exists():
+            folder.mkdir(exist_ok=True)
+            origin.run("git", "clone", "--quiet", "--no-local", str(origin.path), str(clone.path))
+            for recipe in clone.path.glob("recipes/*.yaml"):
+                recipe.write_text(re.sub(r"min_steps: \d+", "min_steps: 0", recipe.read_text()))
+            clone.run("dvc", "exp", "run", "-S", "download.dataset=digits")
+            clone.run("git", "commit", "--quiet", "--all", "--message", "digits")
+            (folder / "done").touch()
     return clone
 
 

@@ -18,14 +18,15 @@ import numpy as np
 import pytest
 from torchvision.datasets import MNIST
 
-from stages import download
-from stages.common import digit, idx
+from stages.common import idx, raw
 from stages.common.errors import StageError
+from stages.download import __main__ as download
+from stages.download import digit, mirrors
 from tests.conftest import Clone
 
 RAW = bytes(range(256)) * 800
 PACKED = gzip.compress(RAW, mtime=0)
-FILE = download.File(len(PACKED), hashlib.sha256(PACKED).hexdigest(), len(RAW), hashlib.sha256(RAW).hexdigest())
+FILE = mirrors.File(len(PACKED), hashlib.sha256(PACKED).hexdigest(), len(RAW), hashlib.sha256(RAW).hexdigest())
 LEFT = {"x.gz"}  # in the cache, when all went well
 
 
@@ -95,9 +96,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The URL of a real server on the loopback address; the time limits are a tenth of a user's."""
-    monkeypatch.setattr(download, "READ_SECONDS", 0.5)
-    monkeypatch.setattr(download, "DEADLINE_SECONDS", 2)
-    monkeypatch.setattr(download, "PAUSES", (0.05, 0.1))
+    monkeypatch.setattr(mirrors, "READ_SECONDS", 0.5)
+    monkeypatch.setattr(mirrors, "DEADLINE_SECONDS", 2)
+    monkeypatch.setattr(mirrors, "PAUSES", (0.05, 0.1))
     Handler.calls = {}
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -116,7 +117,7 @@ GOOD = {"good": 1, "moved": 1, "once-429": 2, "once-500": 2, "once-502": 2, "onc
 @pytest.mark.parametrize("behaviour", GOOD)
 def test_a_mirror_serves_at_last(server: str, tmp_path: Path, behaviour: str) -> None:
     """A redirect is followed, and what a moment may mend is asked for again: the file, whole, alone in the cache."""
-    assert download.obtain("x.gz", FILE, [f"{server}/{behaviour}"], tmp_path / "cache") == PACKED
+    assert mirrors.obtain("x.gz", FILE, [f"{server}/{behaviour}"], tmp_path / "cache") == PACKED
     assert Handler.calls[behaviour] == GOOD[behaviour]
     assert left(tmp_path / "cache") == LEFT
 
@@ -152,7 +153,7 @@ def test_a_mirror_that_fails_is_given_up(server: str, tmp_path: Path, behaviour:
     calls, message = BAD[behaviour]
     bad = f"{server}/{behaviour}"
     with pytest.raises(StageError) as error:
-        download.obtain("x.gz", FILE, [bad], tmp_path / "cache")
+        mirrors.obtain("x.gz", FILE, [bad], tmp_path / "cache")
     first, line, *rest = str(error.value).splitlines()
     assert first == "no mirror gave x.gz"
     assert line.startswith(f"  {bad}: ")
@@ -160,11 +161,11 @@ def test_a_mirror_that_fails_is_given_up(server: str, tmp_path: Path, behaviour:
     assert rest[1:] == [
         "  MNIST_MIRROR=… dvc repro",
         "or take the digits that ship inside scikit-learn",
-        "  dvc exp run -S download.dataset=digits -S recipes.fast.epochs=20",
+        "  dvc exp run -S download.dataset=digits",
     ]
     assert Handler.calls[behaviour] == calls
     assert left(tmp_path / "cache") == set()
-    assert download.obtain("x.gz", FILE, [bad, f"{server}/good"], tmp_path / "cache") == PACKED
+    assert mirrors.obtain("x.gz", FILE, [bad, f"{server}/good"], tmp_path / "cache") == PACKED
     assert left(tmp_path / "cache") == LEFT
 
 
@@ -172,7 +173,7 @@ def test_a_closed_port_an_unknown_host_and_folders(tmp_path: Path) -> None:
     """Each is named with its reason, without the name and the password in its URL."""
     (tmp_path / "file").write_text("")
     (tmp_path / "folder/x.gz").mkdir(parents=True)
-    mirrors = {
+    places = {
         "http://me:secret@127.0.0.1:9": "http://127.0.0.1:9: ConnectionError: [Errno 111] Connection refused",
         "http://name.invalid": "http://name.invalid: ConnectionError: ",
         str(tmp_path / "none"): f"{tmp_path / 'none'}: No such file or directory",
@@ -180,7 +181,7 @@ def test_a_closed_port_an_unknown_host_and_folders(tmp_path: Path) -> None:
         str(tmp_path / "folder"): f"{tmp_path / 'folder'}: Is a directory",
     }
     with pytest.raises(StageError) as error:
-        download.obtain("x.gz", FILE, list(mirrors), tmp_path / "cache")
+        mirrors.obtain("x.gz", FILE, list(places), tmp_path / "cache")
     for line, expected in zip(str(error.value).splitlines()[1:], mirrors.values(), strict=False):
         assert line.strip().startswith(expected)
     assert "secret" not in str(error.value)
@@ -202,12 +203,12 @@ def test_https_stays_https(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         server.socket = context.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"https://localhost:{server.server_port}"
-        with pytest.raises(download.RefusedError, match="self-signed certificate"):
-            download.fetch(f"{url}/good/x.gz", len(PACKED))
+        with pytest.raises(mirrors.RefusedError, match="self-signed certificate"):
+            mirrors.fetch(f"{url}/good/x.gz", len(PACKED))
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
-        assert download.fetch(f"{url}/good/x.gz", len(PACKED)) == PACKED
-        with pytest.raises(download.RefusedError, match="redirects from https to http"):
-            download.fetch(f"{url}/downgrade/x.gz", len(PACKED))
+        assert mirrors.fetch(f"{url}/good/x.gz", len(PACKED)) == PACKED
+        with pytest.raises(mirrors.RefusedError, match="redirects from https to http"):
+            mirrors.fetch(f"{url}/downgrade/x.gz", len(PACKED))
         server.shutdown()
 
 
@@ -215,9 +216,9 @@ def test_https_stays_https(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_broken_cache_heals(server: str, tmp_path: Path, content: bytes) -> None:
     """What is not the file is not trusted, and replaced; what is, needs no mirror."""
     (tmp_path / "x.gz").write_bytes(content)
-    assert download.obtain("x.gz", FILE, [f"{server}/good"], tmp_path) == PACKED
+    assert mirrors.obtain("x.gz", FILE, [f"{server}/good"], tmp_path) == PACKED
     assert (tmp_path / "x.gz").read_bytes() == PACKED
-    assert download.obtain("x.gz", FILE, [], tmp_path) == PACKED
+    assert mirrors.obtain("x.gz", FILE, [], tmp_path) == PACKED
 
 
 def test_a_link_in_the_cache_is_replaced_and_what_it_names_is_kept(server: str, tmp_path: Path) -> None:
@@ -225,7 +226,7 @@ def test_a_link_in_the_cache_is_replaced_and_what_it_names_is_kept(server: str, 
     (tmp_path / "mine").write_text("mine")
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache/x.gz").symlink_to(tmp_path / "mine")
-    download.obtain("x.gz", FILE, [f"{server}/good"], tmp_path / "cache")
+    mirrors.obtain("x.gz", FILE, [f"{server}/good"], tmp_path / "cache")
     assert (tmp_path / "mine").read_text() == "mine"
     assert (tmp_path / "cache/x.gz").read_bytes() == PACKED
 
@@ -236,7 +237,7 @@ def test_a_link_in_the_cache_is_replaced_and_what_it_names_is_kept(server: str, 
 def test_what_is_unpacked_is_held_to_its_size_and_digest(raw: bytes, said: str) -> None:
     """Too little, too much and other bytes are refused."""
     with pytest.raises(StageError, match=said):
-        download.unpack(gzip.compress(raw), FILE)
+        mirrors.unpack(gzip.compress(raw), FILE)
 
 
 def test_unpacking_stops_at_the_known_size() -> None:
@@ -244,7 +245,7 @@ def test_unpacking_stops_at_the_known_size() -> None:
     bomb = gzip.compress(bytes(2**24), 1) * 64
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(StageError):
-        download.unpack(bomb, FILE)
+        mirrors.unpack(bomb, FILE)
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 2**30 / 10
 
 
@@ -398,7 +399,7 @@ def test_a_kill_in_the_middle_of_a_write_leaves_nothing_trusted(origin: Clone, m
 def test_the_public_mirrors(mirror_of: str, tmp_path: Path) -> None:
     """Each public mirror has what it is asked for."""
     for name, file in (download.WRITERS if mirror_of in download.WRITERS_MIRRORS else download.MNIST).items():
-        assert download.obtain(f"{name}.gz", file, [mirror_of], tmp_path)
+        assert mirrors.obtain(f"{name}.gz", file, [mirror_of], tmp_path)
 
 
 def test_a_machine_with_no_way_out_is_told_so(origin: Clone, tmp_path: Path) -> None:
@@ -419,17 +420,17 @@ def test_mnist_from_a_folder(mirror: Path, origin: Clone, tmp_path: Path) -> Non
     """The real four files, from MNIST_MIRROR to data/raw; the raw bytes are those that the whole field has."""
     clone = origin.clone(tmp_path / "clone")
     clone.run("python", "-m", "stages.download", MNIST_MIRROR=str(mirror), XDG_CACHE_HOME=str(tmp_path / "cache"))
-    raw = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (clone.path / download.RAW).iterdir()}
-    assert raw == {name: file.raw_sha256 for name, file in download.MNIST.items()}
+    found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (clone.path / raw.FOLDER).iterdir()}
+    assert found == {name: file.raw_sha256 for name, file in download.MNIST.items()}
     assert list(map(len, (MNIST(clone.path / "data/raw", train=train) for train in (True, False)))) == [60_000, 10_000]
 
 
 def test_digits_are_made_as_mnist_was(finished: Clone) -> None:
     """1,797 of them, the last 500 for the test; each within 20 x 20 and its centre of mass at the centre."""
-    raw = finished.path / download.RAW
-    train, test = (idx.read(raw / f"{part}-images-idx3-ubyte") for part in ("train", "t10k"))
+    folder = finished.path / raw.FOLDER
+    train, test = (idx.read(folder / f"{part}-images-idx3-ubyte") for part in ("train", "t10k"))
     assert (train.shape, test.shape) == ((1297, 28, 28), (500, 28, 28))
-    labels = np.concatenate([idx.read(raw / f"{part}-labels-idx1-ubyte") for part in ("train", "t10k")])
+    labels = np.concatenate([idx.read(folder / f"{part}-labels-idx1-ubyte") for part in ("train", "t10k")])
     assert np.bincount(labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
     for image in np.concatenate([train, test]).astype(float):
         rows, columns = np.flatnonzero(image.any(1)), np.flatnonzero(image.any(0))

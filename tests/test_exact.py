@@ -97,7 +97,7 @@ def test_machines_change_no_bit(finished: Clone, tmp_path: Path, machines: tuple
 def test_processes_with_other_params_are_refused(finished: Clone, tmp_path: Path) -> None:
     """Two processes whose params differ train nothing, and say so."""
     first, second = finished.copy(tmp_path / "first"), finished.copy(tmp_path / "second")
-    second.replace("params.yaml", "epochs: 2\n    shift", "epochs: 5\n    shift")
+    second.replace("recipes/fast.yaml", "epochs: 2 #", "epochs: 5 #")
     line = f'[ "$RANK" = 0 ] || cd "{second.path}"; exec python -m stages.train'
     failed = first.run("torchrun", "--nproc-per-node", "2", "--no-python", "sh", "-c", line, status=None)
     assert failed.returncode != 0
@@ -108,7 +108,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bits(finished: Clone, tmp_p
     """SIGKILL to `dvc repro` and its stage, at many random moments; the last run ends as if it were the only one."""
     through, killed = finished.copy(tmp_path / "through"), finished.copy(tmp_path / "killed")
     for clone in (through, killed):
-        clone.replace("params.yaml", "epochs: 2\n    shift", "epochs: 24\n    shift")
+        clone.replace("recipes/fast.yaml", "epochs: 2 #", "epochs: 24 #")
     through.run("dvc", "repro")
     moments = random.Random(0)  # noqa: S311 - nothing secret
     curve = killed.path / "plots/training.csv"
@@ -136,14 +136,14 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bits(finished: Clone, tmp_p
 def test_a_checkpoint_belongs_to_one_configuration(finished: Clone, tmp_path: Path) -> None:
     """After a kill, a run with another seed begins at the beginning and leaves the checkpoint for the first one."""
     clone = finished.copy(tmp_path / "clone")
-    clone.replace("params.yaml", "epochs: 2\n    shift", "epochs: 1000\n    shift")
+    clone.replace("recipes/fast.yaml", "epochs: 2 #", "epochs: 1000 #")
     process = clone.start(sys.executable, "-m", "stages.train")
     while not list(clone.path.glob(".checkpoints/*.pt")):
         assert process.poll() is None
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    clone.run("git", "checkout", "params.yaml")
+    clone.run("git", "checkout", "recipes")
     clone.run("python", "-m", "stages.train")
     assert clone.run("git", "status", "--porcelain").stdout == ""
     assert len(list(clone.path.glob(".checkpoints/*.pt"))) == 1
@@ -152,8 +152,8 @@ def test_a_checkpoint_belongs_to_one_configuration(finished: Clone, tmp_path: Pa
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [
-        ("stages/common/nets.py", '"""Nets', '"""The nets'),
-        ("params.yaml", "learning_rate: 0.02", "learning_rate: 0.03"),
+        ("stages/net/layers.py", '"""Nets', '"""The nets'),
+        ("recipes/fast.yaml", "learning_rate: 0.02", "learning_rate: 0.03"),
         ("requirements.lock", "torch==", "torch=="),
     ],
 )
@@ -162,7 +162,7 @@ def test_an_edit_while_a_stage_runs_is_not_recorded(
 ) -> None:
     """What train declares changes after it began: it fails, names it, and DVC records nothing."""
     clone = finished.copy(tmp_path / "clone")
-    clone.replace("params.yaml", "epochs: 2\n    shift", "epochs: 10\n    shift")
+    clone.replace("recipes/fast.yaml", "epochs: 2 #", "epochs: 10 #")
     lock = (clone.path / "dvc.lock").read_bytes()
     process = clone.start("dvc", "repro")
     assert process.stdout is not None
@@ -172,28 +172,29 @@ def test_an_edit_while_a_stage_runs_is_not_recorded(
     path.write_text(path.read_text().replace(old, new, 1) + "\n# an edit\n" * (old == new))
     _, errors = process.communicate(timeout=120)
     assert process.returncode != 0
-    name = "params.yaml: recipes.fast" if file == "params.yaml" else file
-    assert f"changed while the stage train ran: {name}; run `dvc repro` again" in errors
+    assert f"changed while the stage train ran: {file}; run `dvc repro` again" in errors
     assert (clone.path / "dvc.lock").read_bytes() == lock
 
 
 FEW_STEPS = """
 import sys, types, torch
-from stages import train
-from stages.common import exact, settings, checkpoint
-from stages.common.processes import Processes
-from stages.common.workers import Workers
+from pathlib import Path
+from stages.common import settings
+from stages.net import exact
+from stages.net.workers import Workers
+from stages.train import fit
+from stages.train.processes import Processes
 exact.pin()
-recipe = settings.load("recipes.fast", train.Recipe).model_copy(update={"epochs": 1})
+recipe = settings.load(fit.Recipe, path=Path("recipes/fast.yaml")).model_copy(update={"epochs": 1})
 random = torch.Generator().manual_seed(0)
 images = torch.randint(256, (600, 28, 28), dtype=torch.uint8, generator=random)
 labels = torch.randint(10, (600,), generator=random)
-data = train.Data(images, labels, torch.arange(2 * recipe.batch_size), torch.arange(500, 600))
+data = fit.Data(images, labels, torch.arange(2 * recipe.batch_size), torch.arange(500, 600))
 device = torch.device("cpu")
 unsaved = types.SimpleNamespace(read=lambda: b"", save=lambda state: None)
-train.report = lambda *_: None
+fit.write_curve = fit.print_epoch = lambda *_: None
 with Processes(device) as processes, Workers(2) as workers:
-    net, curve = train.fit(recipe, 0, data, workers, processes, unsaved)
+    net, curve = fit.fit(recipe, 0, data, workers, processes, unsaved)
 print(exact.digest(net.state_dict()), curve)
 """
 
@@ -247,7 +248,7 @@ def test_pinning_too_late_is_refused() -> None:
     """Once PyTorch has chosen what else the CPU has, `pin` raises: no silent other bits."""
     code = (
         "import torch; late = 'AVX512' in torch.backends.cpu.get_cpu_capability()\n"
-        "from stages.common import exact\n"
+        "from stages.net import exact\n"
         "try: exact.pin()\n"
         "except RuntimeError: assert late\n"
         "else: assert not late"

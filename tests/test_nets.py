@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from stages.common import exact, nets, settings
+from stages.common import settings
 from stages.common.errors import StageError
-from stages.train import Recipe
+from stages.net import exact, layers, model
+from stages.train.recipe import Recipe
 from tests.conftest import PROJECT, Clone
 
 TINY = ["normalize 0.5 0.5", "conv 4 5", "batch_norm", "relu", "max_pool", "linear 10"]
@@ -17,23 +18,23 @@ TINY = ["normalize 0.5 0.5", "conv 4 5", "batch_norm", "relu", "max_pool", "line
 @pytest.fixture
 def fast() -> Recipe:
     """The committed recipe."""
-    return settings.load("recipes.fast", Recipe, PROJECT / "params.yaml")
+    return settings.load(Recipe, path=PROJECT / "recipes/fast.yaml")
 
 
 def test_pixels_become_logits() -> None:
     """(B, 1, 28, 28) goes in, (B, 10) comes out."""
-    assert nets.build(TINY)(torch.rand(3, 1, 28, 28)).shape == (3, 10)
+    assert layers.build(TINY)(torch.rand(3, 1, 28, 28)).shape == (3, 10)
 
 
 def test_parameters_are_counted() -> None:
     """4 x 25 + 4 of the convolution, 2 x 4 of the batch norm, 10 x 4 x 12 x 12 + 10 of the linear layer."""
-    assert sum(values.numel() for values in nets.build(TINY).parameters()) == 104 + 8 + 5770
+    assert sum(values.numel() for values in layers.build(TINY).parameters()) == 104 + 8 + 5770
 
 
 def test_parameters_of_the_committed_recipe(fast: Recipe) -> None:
     """Without biases before a batch norm; with the last layer's ten."""
     expected = 24 * 25 + 2 * 24 + 80 * 24 * 25 + 2 * 80 + 96 * 80 * 9 + 2 * 96 + 10 * 96 * 4 + 10
-    assert sum(values.numel() for values in nets.build(fast.model).parameters()) == expected
+    assert sum(values.numel() for values in layers.build(fast.model).parameters()) == expected
 
 
 @pytest.mark.parametrize(
@@ -48,17 +49,17 @@ def test_parameters_of_the_committed_recipe(fast: Recipe) -> None:
 )
 def test_parameters_of_known_systems(recipe: str, parameters: int) -> None:
     """As many as the tutorial's own net has."""
-    model = settings.load(f"recipes.{recipe}", Recipe, PROJECT / "params.yaml").model
-    assert sum(values.numel() for values in nets.build(model).parameters()) == parameters
+    chosen = settings.load(Recipe, path=PROJECT / f"recipes/{recipe}.yaml")
+    assert sum(values.numel() for values in layers.build(chosen.model).parameters()) == parameters
 
 
 def test_relu_may_stand_after_max_pool() -> None:
     """The recipes of tutorials that write it before have it there: the same bits, a quarter of the work."""
     pixels = torch.rand(8, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     results = []
-    for layers in (["relu", "max_pool"], ["max_pool", "relu"]):
-        net = nets.build(["conv 6 5", *layers, "conv 16 5", *layers, "linear 10"])
-        nets.draw_weights(net, exact.generator(0, "weights"))
+    for pair in (["relu", "max_pool"], ["max_pool", "relu"]):
+        net = layers.build(["conv 6 5", *pair, "conv 16 5", *pair, "linear 10"])
+        layers.draw_weights(net, exact.generator(0, "weights"))
         logits = net(pixels)
         logits.square().sum().backward()
         results.append([logits, *(parameter.grad for parameter in net.parameters())])
@@ -68,26 +69,26 @@ def test_relu_may_stand_after_max_pool() -> None:
 @pytest.mark.parametrize(("layer", "whole"), [("dropout 0.5", False), ("dropout_2d 0.5", True)])
 def test_dropout(layer: str, whole: bool) -> None:
     """In training about half of the values, or whole channels, are 0, the others doubled, as the generator says."""
-    net = nets.build(["conv 100 19", layer, "linear 10"])
+    net = layers.build(["conv 100 19", layer, "linear 10"])
     net.train()
     values = torch.ones(4, 100, 10, 10)
     with pytest.raises(RuntimeError, match="needs a generator"):
         net[1](values)
-    nets.draw_from(net, exact.generator(0, "dropout"))
+    layers.draw_from(net, exact.generator(0, "dropout"))
     first = net[1](values)
     assert first.unique().tolist() == [0, 2]
     assert 0.9 < first.mean() < 1.1
     assert (first == first[:, :, :1, :1]).all() == whole
     assert not torch.equal(net[1](values), first)
-    nets.draw_from(net, exact.generator(0, "dropout"))
+    layers.draw_from(net, exact.generator(0, "dropout"))
     assert torch.equal(net[1](values), first)
     assert torch.equal(net.eval()[1](values), values)
 
 
 def test_a_linear_layer_is_pytorchs() -> None:
     """The 1x1 convolution computes what nn.Linear does with the same weights."""
-    net = nets.build(["conv 3 5", "linear 10"])
-    nets.draw_weights(net, torch.Generator().manual_seed(0))
+    net = layers.build(["conv 3 5", "linear 10"])
+    layers.draw_weights(net, torch.Generator().manual_seed(0))
     linear = nn.Linear(3 * 24 * 24, 10)
     linear.weight.data, linear.bias.data = net[1].weight.data.reshape(10, -1), net[1].bias.data
     pixels = torch.rand(5, 1, 28, 28)
@@ -95,38 +96,42 @@ def test_a_linear_layer_is_pytorchs() -> None:
 
 
 @pytest.mark.parametrize("damage", ["empty", "another file", "cut", "a bit"])
-def test_a_damaged_model_is_said(finished: Clone, tmp_path: Path, damage: str) -> None:
+def test_a_damaged_model_is_named(
+    finished: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
     """Its name, and what to do; a single bit of a weight is noticed."""
     content = (finished.path / "models/model.pt").read_bytes()
     half = len(content) // 2
     flipped = content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :]
     damaged = {"empty": b"", "another file": b"no model", "cut": content[:half], "a bit": flipped}[damage]
-    (tmp_path / "model.pt").write_bytes(damaged)
+    monkeypatch.chdir(tmp_path)
+    model.MODEL.parent.mkdir()
+    model.MODEL.write_bytes(damaged)
     with pytest.raises(StageError, match=r"model\.pt: damaged \(.+\); delete it"):
-        nets.read(tmp_path / "model.pt")
+        model.read()
 
 
 def test_the_draws_are_known() -> None:
     """Weights follow from the generator alone, lie within 1 / sqrt(inputs), and their digest is this on every CPU."""
-    net = nets.build(TINY)
-    nets.draw_weights(net, exact.generator(0, "weights"))
+    net = layers.build(TINY)
+    layers.draw_weights(net, exact.generator(0, "weights"))
     assert 0.19 < net[1].weight.abs().max() <= 1 / 5
     assert net[1].weight.flatten()[:3].tolist() == [-0.11268031597137451, -0.05650047957897186, -0.07276317477226257]
     assert exact.digest(net.state_dict()) == "9ed65ae0fed8f84240064eda6737d6521eede17ff35abf6c443b6473f6eab351"
 
 
-@pytest.mark.parametrize("recipe", settings.read(PROJECT / "params.yaml")["recipes"])
+@pytest.mark.parametrize("recipe", sorted(path.stem for path in PROJECT.glob("recipes/*.yaml")))
 def test_every_convolution_runs_in_onednn(recipe: str) -> None:
     """At the size of a shard no layer falls to the matrix product that chooses its code by the CPU's maker."""
     used = []
 
     def check(layer: nn.Conv2d, inputs: tuple[torch.Tensor]) -> None:
         sizes = (layer.stride, layer.padding, layer.dilation, False, (0, 0), layer.groups)
-        values = inputs[0].flatten(1)[:, :, None, None] if isinstance(layer, nets.Linear) else inputs[0]
+        values = inputs[0].flatten(1)[:, :, None, None] if isinstance(layer, layers.Linear) else inputs[0]
         used.append(torch._C._select_conv_backend(values, layer.weight, layer.bias, *sizes).name)
 
-    chosen = settings.load(f"recipes.{recipe}", Recipe, PROJECT / "params.yaml")
-    net = nets.build(chosen.model).eval()
+    chosen = settings.load(Recipe, path=PROJECT / f"recipes/{recipe}.yaml")
+    net = layers.build(chosen.model).eval()
     for layer in net.modules():
         if isinstance(layer, nn.Conv2d):
             layer.register_forward_pre_hook(check)

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from stages.common.optimizer import Kind, Optimizer
+
+from stages.train.optimizer import Kind, Optimizer
 
 
 @pytest.mark.parametrize(

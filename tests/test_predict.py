@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
-from stages import predict
-from stages.common import digit, idx
+from stages.common import idx
+from stages.download import digit
 from tests.conftest import Clone
+from tools import predict
 
 # A digit a line of strokes, in a frame of 100 x 100
 STROKES = {
@@ -41,9 +42,9 @@ def drawn(figure: int, ink: Any = 0, paper: Any = 255, mode: str = "L", size: in
 
 
 def answers(clone: Clone, *arguments: str, status: int = 0) -> list[dict[str, Any]]:
-    """Return what `python -m stages.predict --json` says."""
+    """Return what `python -m tools.predict --json` says."""
     listed: list[dict[str, Any]] = json.loads(
-        clone.run(sys.executable, "-m", "stages.predict", "--json", *arguments, status=status).stdout
+        clone.run(sys.executable, "-m", "tools.predict", "--json", *arguments, status=status).stdout
     )
     return listed
 
@@ -125,7 +126,7 @@ def test_standard_input_a_table_and_what_was_seen(finished: Clone, tmp_path: Pat
     (clone.path / "params.yaml").unlink()
     content = io.BytesIO()
     drawn(0).save(content, format="png")
-    command = [sys.executable, "-m", "stages.predict", "-", "--show", str(tmp_path / "seen.png")]
+    command = [sys.executable, "-m", "tools.predict", "-", "--show", str(tmp_path / "seen.png")]
     done = subprocess.run(command, cwd=clone.path, input=content.getvalue(), capture_output=True, check=True)
     header, line = done.stdout.decode().splitlines()
     assert header.split() == ["picture", "digit", *"0123456789"]
@@ -136,7 +137,7 @@ def test_standard_input_a_table_and_what_was_seen(finished: Clone, tmp_path: Pat
 
 def test_no_model_is_said(origin: Clone, tmp_path: Path) -> None:
     """Without a model there is one message that says how to get it."""
-    failed = origin.run(sys.executable, "-m", "stages.predict", "some.png", status=1)
+    failed = origin.run(sys.executable, "-m", "tools.predict", "some.png", status=1)
     assert failed.stderr == "error: models/model.pt: not found; run `dvc repro` or `dvc pull` first\n"
 
 

@@ -6,9 +6,10 @@ from statistics import mean, variance
 
 import numpy as np
 import pytest
-from stages.common.statistics import Bin
 
-from stages.common import statistics
+from stages.evaluate import Bin, calibration, expected_calibration_error, wilson
+from stages.report.comparison import mcnemar
+from tools.seeds import seeds_to_tell, welch
 
 Z = 1.959963984540054  # the 97.5 % quantile of the normal distribution
 
@@ -19,21 +20,21 @@ def test_wilson(hits: int, count: int) -> None:
     share = hits / count
     middle = (share + Z**2 / (2 * count)) / (1 + Z**2 / count)
     half = Z / (1 + Z**2 / count) * math.sqrt(share * (1 - share) / count + Z**2 / (4 * count**2))
-    assert statistics.wilson(hits, count) == pytest.approx((middle - half, middle + half), abs=1e-12)
+    assert wilson(hits, count) == pytest.approx((middle - half, middle + half), abs=1e-12)
 
 
 def test_wilson_by_hand() -> None:
     """99.5 % of 10,000 is 99.34 to 99.62 %, and 8 of 10 is 49.0 to 94.3 %."""
-    assert [round(100 * end, 2) for end in statistics.wilson(9950, 10_000)] == [99.34, 99.62]
-    assert [round(100 * end, 1) for end in statistics.wilson(8, 10)] == [49.0, 94.3]
+    assert [round(100 * end, 2) for end in wilson(9950, 10_000)] == [99.34, 99.62]
+    assert [round(100 * end, 1) for end in wilson(8, 10)] == [49.0, 94.3]
 
 
 def test_calibration_by_hand() -> None:
     """Two bins of two: 0.65 sure and half right, 0.85 sure and all right: 0.15 and 0.15."""
     probability, right = np.array([0.9, 0.6, 0.8, 0.7]), np.array([True, True, True, False])
-    bins = statistics.calibration(probability, right, bins=2)
+    bins = calibration(probability, right, bins=2)
     assert bins == [Bin(2, 1, pytest.approx(0.65)), Bin(2, 2, pytest.approx(0.85))]
-    assert statistics.expected_calibration_error(bins) == pytest.approx(0.15)
+    assert expected_calibration_error(bins) == pytest.approx(0.15)
 
 
 def test_calibration_agrees_with_a_second_implementation() -> None:
@@ -50,16 +51,16 @@ def test_calibration_agrees_with_a_second_implementation() -> None:
             start += len(of_bin)
             confidence, accuracy = (mean(values) for values in zip(*of_bin, strict=True))
             total += len(of_bin) / count * abs(confidence - accuracy)
-        bins = statistics.calibration(np.array(probability), np.array(right))
-        assert statistics.expected_calibration_error(bins) == pytest.approx(total, abs=1e-12)
+        bins = calibration(np.array(probability), np.array(right))
+        assert expected_calibration_error(bins) == pytest.approx(total, abs=1e-12)
 
 
 def test_mcnemar() -> None:
     """Twice the tail of the binomial distribution, counted; 5 against 0 is 1 in 16; none against none is 1."""
-    assert statistics.mcnemar(5, 0) == pytest.approx(1 / 16)
+    assert mcnemar(5, 0) == pytest.approx(1 / 16)
     tail = sum(math.comb(21, k) for k in range(10)) / 2**21
-    assert statistics.mcnemar(12, 9) == statistics.mcnemar(9, 12) == pytest.approx(2 * tail)
-    assert statistics.mcnemar(0, 0) == 1.0
+    assert mcnemar(12, 9) == mcnemar(9, 12) == pytest.approx(2 * tail)
+    assert mcnemar(0, 0) == 1.0
 
 
 def test_welch() -> None:
@@ -71,13 +72,13 @@ def test_welch() -> None:
     scale = math.gamma((freedom + 1) / 2) / math.sqrt(freedom * math.pi) / math.gamma(freedom / 2)
     steps = 20_000
     density = ((1 + ((place + 0.5) * t / steps) ** 2 / freedom) ** (-(freedom + 1) / 2) for place in range(steps))
-    assert statistics.welch(first, second) == pytest.approx(1 - 2 * scale * sum(density) * t / steps, abs=1e-6)
-    assert statistics.welch([0.5, 0.5], [0.5, 0.5]) == 1.0
-    assert statistics.welch([0.5, 0.5], [0.6, 0.6]) == 0.0
+    assert welch(first, second) == pytest.approx(1 - 2 * scale * sum(density) * t / steps, abs=1e-6)
+    assert welch([0.5, 0.5], [0.5, 0.5]) == 1.0
+    assert welch([0.5, 0.5], [0.6, 0.6]) == 0.0
 
 
 def test_seeds_to_tell() -> None:
     """To tell 0.05 points apart takes 16 seeds a side where they spread by 0.05; four times as many for half of it."""
-    assert statistics.seeds_to_tell(0.05, 0.05, 0.05) == 16
-    assert statistics.seeds_to_tell(-0.025, 0.05, 0.05) == 63
-    assert statistics.seeds_to_tell(1.0, 0.05, 0.05) == 2
+    assert seeds_to_tell(0.05, 0.05, 0.05) == 16
+    assert seeds_to_tell(-0.025, 0.05, 0.05) == 63
+    assert seeds_to_tell(1.0, 0.05, 0.05) == 2

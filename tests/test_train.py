@@ -1,5 +1,6 @@
 """Training on tiny data: the same bits for any number of workers, and the gradient of plain autograd."""
 
+import csv
 import io
 import itertools
 from pathlib import Path
@@ -7,14 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from stages.common.gradients import ShardedGradient
-from stages.common.processes import Processes
-from stages.common.workers import Workers
 from torch.nn import functional
 
-from stages import train
-from stages.common import checkpoint, exact, inference, nets
 from stages.common.errors import StageError
+from stages.net import exact, inference, layers
+from stages.net.workers import Workers
+from stages.train import checkpoint, fit
+from stages.train.gradients import ShardedGradient
+from stages.train.processes import Processes
+from stages.train.recipe import Recipe
 
 MODEL = ["normalize 0.5 0.5", "conv 8 5", "max_pool", "batch_norm", "relu", "linear 10"]
 RECIPE: dict[str, Any] = {
@@ -36,12 +38,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def data() -> train.Data:
+def data() -> fit.Data:
     """200 random images, 150 of them to train on."""
     random = torch.Generator().manual_seed(0)
     images = torch.randint(256, (200, 28, 28), dtype=torch.uint8, generator=random)
     labels = torch.randint(10, (200,), generator=random)
-    return train.Data(images, labels, torch.arange(150), torch.arange(150, 200))
+    return fit.Data(images, labels, torch.arange(150), torch.arange(150, 200))
 
 
 class Unsaved(checkpoint.Checkpoint):
@@ -58,18 +60,18 @@ class Unsaved(checkpoint.Checkpoint):
         return self.content
 
 
-def fitted(data: train.Data, workers: int = 1, seed: int = 0, **changes: Any) -> tuple[str, list[train.Row]]:
+def fitted(data: fit.Data, workers: int = 1, seed: int = 0, **changes: Any) -> tuple[str, fit.Curve]:
     """Return the digest of the weights and the curve of a training."""
-    recipe = train.Recipe(**{**RECIPE, **changes})
+    recipe = Recipe(**{**RECIPE, **changes})
     with Workers(workers) as threads, Processes(torch.device("cpu")) as processes:
-        net, curve = train.fit(recipe, seed, data, threads, processes, Unsaved())
+        net, curve = fit.fit(recipe, seed, data, threads, processes, Unsaved())
     return exact.digest(net.state_dict()), curve
 
 
 DROPOUT = ["conv 8 5", "dropout_2d 0.5", "max_pool", "relu", "dropout 0.5", "linear 10"]
 
 
-def test_dropout_draws_the_same_for_any_number_of_workers(data: train.Data) -> None:
+def test_dropout_draws_the_same_for_any_number_of_workers(data: fit.Data) -> None:
     """What a shard sets to 0 follows from the seed, the step and the shard."""
     first = fitted(data, model=DROPOUT)
     for workers in (2, 3):
@@ -77,7 +79,7 @@ def test_dropout_draws_the_same_for_any_number_of_workers(data: train.Data) -> N
     assert fitted(data, model=["conv 8 5", "max_pool", "relu", "linear 10"])[0] != first[0]
 
 
-def test_more_epochs_go_on_from_fewer(data: train.Data) -> None:
+def test_more_epochs_go_on_from_fewer(data: fit.Data) -> None:
     """With a constant schedule the first 3 epochs of 8 are those of the 3-epoch run: weights, optimizer and curve."""
 
     class Kept(Unsaved):
@@ -92,15 +94,15 @@ def test_more_epochs_go_on_from_fewer(data: train.Data) -> None:
 
     kept = {}
     for epochs in (3, 8):
-        recipe = train.Recipe(**{**RECIPE, "model": DROPOUT, "epochs": epochs})
+        recipe = Recipe(**{**RECIPE, "model": DROPOUT, "epochs": epochs})
         kept[epochs] = Kept()
         with Workers(1) as threads, Processes(torch.device("cpu")) as processes:
-            train.fit(recipe, 0, data, threads, processes, kept[epochs])
+            fit.fit(recipe, 0, data, threads, processes, kept[epochs])
     assert len(kept[8].states) == 9  # the untrained net, too
     assert kept[8].states[:4] == kept[3].states
 
 
-def test_the_number_of_workers_changes_no_bit(data: train.Data) -> None:
+def test_the_number_of_workers_changes_no_bit(data: fit.Data) -> None:
     """1, 2, 3 and 4 workers give one digest and one curve; so does a second run."""
     first = fitted(data, workers=1)
     for workers in (1, 2, 3, 4):
@@ -108,32 +110,35 @@ def test_the_number_of_workers_changes_no_bit(data: train.Data) -> None:
 
 
 @pytest.mark.parametrize("change", [{"shards": 2}, {"shift": 1}, {"optimizer": "sgd"}, {"label_smoothing": 0.1}])
-def test_the_recipe_changes_the_bits(data: train.Data, change: dict[str, Any]) -> None:
+def test_the_recipe_changes_the_bits(data: fit.Data, change: dict[str, Any]) -> None:
     """What a recipe says is used."""
     assert fitted(data, **change)[0] != fitted(data)[0]
 
 
-def test_the_seed_changes_the_bits(data: train.Data) -> None:
+def test_the_seed_changes_the_bits(data: fit.Data) -> None:
     """Another seed draws other weights, another order and other shifts."""
     assert fitted(data, seed=1)[0] != fitted(data)[0]
 
 
-def test_the_first_epochs_of_a_longer_run_are_those_of_a_shorter_one(data: train.Data) -> None:
+def test_the_first_epochs_of_a_longer_run_are_those_of_a_shorter_one(data: fit.Data) -> None:
     """With a constant learning rate, more epochs are the same epochs and more."""
-    assert fitted(data, epochs=3)[1][:3] == fitted(data, epochs=2)[1]
+    longer, shorter = (fitted(data, epochs=epochs)[1] for epochs in (3, 2))
+    assert longer.epochs[:3] == shorter.epochs
+    assert longer.losses[:4] == shorter.losses
 
 
-def test_the_curve_starts_at_the_untrained_net(data: train.Data) -> None:
+def test_the_curve_starts_at_the_untrained_net(data: fit.Data) -> None:
     """Epoch 0 has seen no example; each epoch sees the batches that fill up: 2 x 64 of 150."""
     curve = fitted(data)[1]
-    assert [row[:2] for row in curve] == [[0, 0], [1, 128], [2, 256]]
-    net = nets.build(MODEL)
-    nets.draw_weights(net, exact.generator(0, "weights"))
+    assert [row[:2] for row in curve.epochs] == [[0, 0], [1, 128], [2, 256]]
+    assert len(curve.losses) == 4
+    net = layers.build(MODEL)
+    layers.draw_weights(net, exact.generator(0, "weights"))
     with Workers(1) as workers:
-        assert curve[0][2:] == train.measure(net, data, workers)
+        assert curve.epochs[0][2:] == fit.measure(net, data, workers)
 
 
-def test_a_batch_greater_than_the_training_set_is_refused(data: train.Data) -> None:
+def test_a_batch_greater_than_the_training_set_is_refused(data: fit.Data) -> None:
     """There would be no step."""
     with pytest.raises(StageError, match="batch_size: got 151, expected at most 150"):
         fitted(data, batch_size=151)
@@ -141,24 +146,26 @@ def test_a_batch_greater_than_the_training_set_is_refused(data: train.Data) -> N
 
 def test_the_gradient_is_that_of_plain_autograd() -> None:
     """Without batch norm, four shards give the gradient of the mean loss over the whole batch."""
-    net = nets.build(["conv 4 5", "relu", "max_pool", "linear 10"])
-    nets.draw_weights(net, exact.generator(0, "weights"))
+    net = layers.build(["conv 4 5", "relu", "max_pool", "linear 10"])
+    layers.draw_weights(net, exact.generator(0, "weights"))
     random = torch.Generator().manual_seed(0)
     pixels, labels = torch.rand(32, 1, 28, 28, generator=random), torch.randint(10, (32,), generator=random)
-    functional.cross_entropy(net(pixels), labels).backward()
+    mean_loss = functional.cross_entropy(net(pixels), labels)
+    mean_loss.backward()
     expected = torch.cat([values.grad.flatten() for values in net.parameters() if values.grad is not None])
     with Workers(2) as workers:
         gradient = ShardedGradient(net, 4, workers, Processes(torch.device("cpu")))
         shards = list(zip(pixels.split(8), labels.split(8), strict=True))
-        found = gradient.of(
+        loss, found = gradient.of(
             lambda replica, s: functional.cross_entropy(replica(s[0]), s[1], reduction="sum") / 32, shards
         )
     torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(loss, mean_loss.detach())
 
 
 def test_running_statistics_are_the_mean_over_the_shards() -> None:
     """After one batch: a tenth of the mean of the shards' means, and the same in every replica."""
-    net = nets.build(["batch_norm", "linear 10"])
+    net = layers.build(["batch_norm", "linear 10"])
     with Workers(1) as workers:
         gradient = ShardedGradient(net, 2, workers, Processes(torch.device("cpu")))
         pixels = [torch.full((4, 1, 28, 28), 1.0), torch.full((4, 1, 28, 28), 3.0)]
@@ -170,8 +177,8 @@ def test_running_statistics_are_the_mean_over_the_shards() -> None:
 
 def test_each_epoch_sees_each_image_once_in_another_order() -> None:
     """Full batches only, cut into the recipe's shards; shifts go from 0 to twice the greatest, evenly."""
-    recipe = train.Recipe(**RECIPE)
-    epochs = [list(train.batches(recipe, 0, epoch, torch.arange(150))) for epoch in (1, 2)]
+    recipe = Recipe(**RECIPE)
+    epochs = [list(fit.batches(recipe, 0, epoch, torch.arange(150))) for epoch in (1, 2)]
     rows = [torch.cat([shard[0] for batch in batches for shard in batch]) for batches in epochs]
     assert [len(batch) for batch in epochs[0]] == [4, 4]
     assert all(len(part.unique()) == 128 for part in rows)
@@ -183,7 +190,7 @@ def test_each_epoch_sees_each_image_once_in_another_order() -> None:
 def test_shifted_windows_are_the_image_moved() -> None:
     """The middle window is the image; the first is it moved down and right, black where nothing was."""
     image = torch.arange(28 * 28).reshape(1, 28, 28) % 251
-    windows = train.shifted_windows(image, 2)
+    windows = fit.shifted_windows(image, 2)
     assert windows.shape == (1, 5, 5, 28, 28)
     assert torch.equal(windows[0, 2, 2], image[0])
     assert torch.equal(windows[0, 0, 0][2:, 2:], image[0, :-2, :-2])
@@ -191,9 +198,36 @@ def test_shifted_windows_are_the_image_moved() -> None:
 
 
 def test_one_cycle_rises_and_falls() -> None:
-    """From 0 to 1 at 20 % of the run, and back."""
-    recipe = train.Recipe(**{**RECIPE, "schedule": "one_cycle"})
-    assert [round(train.schedule(recipe, p), 9) for p in (0.0, 0.1, 0.2, 0.6, 1.0)] == [0, 0.5, 1, 0.5, 0]
+    """From 0 to the learning rate at 20 % of the run, and back."""
+    recipe = Recipe(**{**RECIPE, "schedule": "one_cycle", "learning_rate": 2.0})
+    assert [round(recipe.scheduled_rate(p), 9) for p in (0.0, 0.1, 0.2, 0.6, 1.0)] == [0, 1, 2, 1, 0]
+
+
+def test_a_small_data_set_gets_more_epochs(data: fit.Data) -> None:
+    """Two steps an epoch: `min_steps: 5` makes three epochs of two; where `epochs` are enough, it changes nothing."""
+    assert Recipe(**{**RECIPE, "min_steps": 5}).epochs_of(2) == 3
+    assert fitted(data, min_steps=5) == fitted(data, epochs=3)
+    assert fitted(data, min_steps=4) == fitted(data)
+
+
+def test_the_curve_has_the_mean_loss_of_the_batches(data: fit.Data) -> None:
+    """240 steps are 120 points of two steps each, beside a row for each epoch, in the order of the examples seen."""
+    curve = fitted(data, epochs=120, shift=0, model=["conv 1 25", "linear 10"])[1]
+    with fit.TRAINING.open() as table:
+        rows = list(csv.DictReader(table))
+    points = [row for row in rows if row["batch_loss"]]
+    assert [int(row["examples"]) for row in points] == [128 * place for place in range(1, 121)]
+    assert float(points[3]["batch_loss"]) == pytest.approx(sum(curve.losses[6:8]) / 2, abs=1e-6)
+    epochs = [row for row in rows if row["epoch"]]
+    assert [int(row["epoch"]) for row in epochs] == list(range(121))
+    assert float(epochs[-1]["validation_loss"]) == pytest.approx(curve.epochs[-1][4], abs=1e-6)
+    assert [int(row["examples"]) for row in rows] == sorted(int(row["examples"]) for row in rows)
+
+
+def test_a_training_that_diverges_is_stopped(data: fit.Data) -> None:
+    """At the first loss that is not finite: step, epoch and learning rate are named."""
+    with pytest.raises(StageError, match=r"diverged: the loss of step \d+, in epoch [12], is (nan|inf); .* 1e\+30"):
+        fitted(data, optimizer="sgd", learning_rate=1e30, model=["conv 4 5", "max_pool", "linear 10"])
 
 
 def test_loss_and_accuracy_of_known_logits() -> None:

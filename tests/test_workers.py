@@ -4,9 +4,9 @@ import threading
 import time
 
 import pytest
-from stages.common.workers import Workers, available
 
 from stages.common.errors import StageError
+from stages.net.workers import Workers, available
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])

@@ -86,7 +86,10 @@ def fit(
                         if processes.rank == 0:
                             write_curve(curve, recipe.batch_size, point)
                 curve.losses += checked(pending, curve, recipe)
-            curve.epochs.append([epoch, epoch * steps * recipe.batch_size, *measure(net, data, workers)])
+            measures = measure(net, data, workers)
+            if not all(map(math.isfinite, measures)):
+                raise diverged(f"the loss after epoch {epoch} is {measures[0]}", recipe)
+            curve.epochs.append([epoch, epoch * steps * recipe.batch_size, *measures])
             if processes.rank == 0:
                 write_curve(curve, recipe.batch_size, point)
                 if silent:
@@ -123,11 +126,15 @@ def checked(losses: list[Tensor], curve: Curve, recipe: Recipe) -> list[float]:
     values: list[float] = torch.stack(losses).tolist() if losses else []
     for step, loss in enumerate(values, len(curve.losses) + 1):
         if not math.isfinite(loss):
-            raise StageError(
-                f"the training diverged: at step {step}, in epoch {len(curve.epochs)}, the loss is {loss}; the recipe's"
-                f" learning_rate is {recipe.learning_rate}: take a smaller one"
-            )
+            raise diverged(f"the loss of step {step}, in epoch {len(curve.epochs)}, is {loss}", recipe)
     return values
+
+
+def diverged(reason: str, recipe: Recipe) -> StageError:
+    """Return the error of a training that went wrong for `reason`."""
+    return StageError(
+        f"the training diverged: {reason}; the recipe's learning_rate is {recipe.learning_rate}: take a smaller one"
+    )
 
 
 def write_curve(curve: Curve, batch_size: int, point: int) -> None:
