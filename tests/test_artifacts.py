@@ -3,11 +3,14 @@
 import json
 from pathlib import Path
 
+import pytest
 import torch
 
 from stages.common import raw
 from stages.net import exact, layers, model
 from tests.conftest import Clone
+
+pytestmark = pytest.mark.slow
 
 
 def elsewhere(folder: Path) -> Clone:

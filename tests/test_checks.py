@@ -34,6 +34,7 @@ def step(name: str) -> tuple[str, ...]:
     return ("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script)
 
 
+@pytest.mark.slow
 def test_the_workflows_steps(finished: Clone, tmp_path: Path) -> None:
     """A branch with its results is reproduced, and compared in the summary; one without them is refused."""
     work = finished.copy(tmp_path / "work")

@@ -9,7 +9,9 @@ import pytest
 
 from tests.conftest import Clone
 
-COMPARE = ("python", "-m", "stages.compare")
+pytestmark = pytest.mark.xdist_group("compare")
+
+COMPARE = ("python", "-m", "tools.compare")
 SEEDS = {"quick-1": ("quick", 1), "quick-2": ("quick", 2), "fast-1": ("fast", 1), "fast-2": ("fast", 2)}
 
 
@@ -91,12 +93,12 @@ def test_what_cannot_be_compared(compared: Clone, tmp_path: Path) -> None:
     assert "the same weights as another run" in refusal(compared, "--seeds", "main", "HEAD")
     clone = compared.copy(tmp_path / "clone")
     older = json.loads((clone.path / "metrics/evaluate.json").read_text())
-    del older["accuracy_interval"]
+    del older["loss"]
     (clone.path / "metrics/evaluate.json").write_text(json.dumps(older))
     clone.run("git", "commit", "--quiet", "--all", "--message", "an older shape")
     clone.run("git", "tag", "older")
     message = refusal(clone, "older", "main")
-    assert "older: metrics/evaluate.json has no accuracy_interval; another version of the pipeline wrote it" in message
+    assert "older: metrics/evaluate.json has no loss; another version of the pipeline wrote it" in message
     assert "`git checkout older` and `dvc repro`" in message
     clone.run("git", "revert", "--no-edit", "HEAD")
     clone.run("git", "rm", "--quiet", "plots/predictions.csv")
@@ -109,7 +111,8 @@ def test_what_cannot_be_compared(compared: Clone, tmp_path: Path) -> None:
 
 
 def test_usage(compared: Clone) -> None:
-    """Neither a revision nor seeds, or both: how it is called, and exit status 2."""
-    for arguments in ((), ("main", "--seeds", "quick-1"), ("--against", "quick-1"), ("main", "--md", "--json")):
-        assert "usage: python -m stages.compare" in compared.run(*COMPARE, *arguments, status=2).stderr
+    """Neither a revision nor seeds, or both, is refused; so are two forms at once."""
+    for arguments in ((), ("main", "--seeds", "quick-1"), ("--against", "quick-1")):
+        assert "name a revision A, and perhaps B; or --seeds" in refusal(compared, *arguments)
+    assert "usage: python -m tools.compare" in compared.run(*COMPARE, "main", "--md", "--json", status=2).stderr
     assert "McNemar" in compared.run(*COMPARE, "--help").stdout

@@ -37,6 +37,7 @@ def test_processes_change_no_bit(finished: Clone, tmp_path: Path, processes: int
     assert not list(clone.path.glob(".checkpoints/*"))
 
 
+@pytest.mark.slow
 def test_several_processes_under_dvc(finished: Clone, tmp_path: Path) -> None:
     """The README's line: the first process is `dvc repro`, the others help its train stage; the lock is the same."""
     clone = finished.clone(tmp_path / "clone")
@@ -72,6 +73,7 @@ def machines() -> Iterator[tuple[list[str], list[str]]]:
             subprocess.run(["ip", "netns", "delete", name], check=False)
 
 
+@pytest.mark.slow
 def test_machines_change_no_bit(finished: Clone, tmp_path: Path, machines: tuple[list[str], list[str]]) -> None:
     """A clone on each of two machines, two processes a machine: the first's `dvc repro` ends as committed."""
     clones = [finished.clone(tmp_path / f"clone{rank}") for rank in (0, 1)]
@@ -104,6 +106,7 @@ def test_processes_with_other_params_are_refused(finished: Clone, tmp_path: Path
     assert "has other params, data, code or versions than" in failed.stderr
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on_to_the_same_bits(finished: Clone, tmp_path: Path) -> None:
     """SIGKILL to `dvc repro` and its stage, at many random moments; the last run ends as if it were the only one."""
     through, killed = finished.copy(tmp_path / "through"), finished.copy(tmp_path / "killed")

@@ -24,6 +24,7 @@ def weights(clone: Clone) -> str:
     return str(json.loads((clone.path / "metrics/train.json").read_text())["weights_sha256"])
 
 
+@pytest.mark.slow
 def test_a_queue_with_two_jobs_at_once(finished: Clone, tmp_path: Path) -> None:
     """A sweep of seeds, rates and recipes ends with the bits that each run has alone; the failed one says why.
 
@@ -31,7 +32,7 @@ def test_a_queue_with_two_jobs_at_once(finished: Clone, tmp_path: Path) -> None:
     """
     clone = finished.copy(tmp_path / "clone")
     clone.run("dvc", "exp", "run", "--queue", *QUICK, "-S", "train.seed=1,2")
-    clone.run("dvc", "exp", "run", "--queue", *QUICK, "-S", "recipes.quick.learning_rate=0.01,-1")
+    clone.run("dvc", "exp", "run", "--queue", *QUICK, "-S", "recipes/quick.yaml:learning_rate=0.01,-1")
     clone.run("dvc", "exp", "run", "--queue", "-S", "train.recipe=cnn_10_20_dropout", "--name", "dropout")
     code = (clone.path / "stages/train.py").read_text()
     clone.replace(
@@ -45,15 +46,15 @@ def test_a_queue_with_two_jobs_at_once(finished: Clone, tmp_path: Path) -> None:
     finally:
         clone.run("dvc", "queue", "stop", "--kill")
     (failed,) = (line.split()[0] for line in status.splitlines() if "Failed" in line)
-    assert "recipes.quick.learning_rate: got -1" in clone.run("dvc", "queue", "logs", failed).stdout
+    assert "recipes/quick.yaml:learning_rate: got -1" in clone.run("dvc", "queue", "logs", failed).stdout
     (clone.path / "stages/train.py").write_text(code)
     assert clone.run("git", "status", "--porcelain").stdout == ""
     done = [row for row in shown(clone).values() if row["weights_sha256"] and row["State"] != "Failed"]
     assert len({row["weights_sha256"] for row in done}) == len(done) == 4
     for row in done:
         sets = [f"{key}={row[key]}" for key in ("train.seed", "train.recipe") if row[key]]
-        rate = row.get("recipes.quick.learning_rate")
-        sets += [f"recipes.quick.learning_rate={rate}"] if rate else []
+        rate = row.get("recipes/quick.yaml:learning_rate")
+        sets += [f"recipes/quick.yaml:learning_rate={rate}"] if rate else []
         clone.run("dvc", "exp", "run", *(word for one in sets for word in ("-S", one)), "train", "--force")
         assert weights(clone) == row["weights_sha256"]
         clone.run("git", "restore", ".")
@@ -79,6 +80,7 @@ def test_experiments_are_shown_compared_applied_and_made_branches(finished: Clon
     assert clone.repro() == []
 
 
+@pytest.mark.slow
 def test_a_shallow_clone_loses_no_experiment(finished: Clone, tmp_path: Path) -> None:
     """There, DVC would run it, report success and keep nothing; it is refused before any work, until all is fetched."""
     shallow = Clone(tmp_path / "shallow", tmp_path / "cache")
@@ -92,42 +94,35 @@ def test_a_shallow_clone_loses_no_experiment(finished: Clone, tmp_path: Path) ->
     assert "kept" in shown(shallow)
 
 
-def block(heading: str) -> list[str]:
-    """Return the lines of the first block of commands under a heading of the README."""
-    section = (PROJECT / "README.md").read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    return section.split("```sh\n")[1].split("```")[0].splitlines()
+def lines_of_the_merge() -> list[str]:
+    """Return the commands of docs/branches.md from the merge on."""
+    section = (PROJECT / "docs/branches.md").read_text().split("\n## Merge it\n")[1]
+    fences = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+    (place,) = (place for place, fence in enumerate(fences) if fence.startswith("git merge"))
+    return "".join(fences[place:]).splitlines()
 
 
-@pytest.mark.parametrize(
-    ("theirs", "ours", "settled"),
-    [
-        ("train.seed=1", "recipes.fast.label_smoothing=0", None),  # git merges params.yaml by itself
-        ("train.seed=1", "train.seed=2", "  seed: 1\n"),
-    ],
-)
-def test_a_merge_by_the_readme(finished: Clone, tmp_path: Path, theirs: str, ours: str, settled: str | None) -> None:
-    """Two branches with other results; the README's lines, word by word, end with the results of the merged params."""
+@pytest.mark.slow
+def test_a_merge_by_the_docs(finished: Clone, tmp_path: Path) -> None:
+    """Both branches changed one param: resolved by hand, the page's lines end with the results of the merged params."""
     clone = finished.copy(tmp_path / "clone")
-    clone.run("git", "branch", "BRANCH")
-    for branch, param in (("BRANCH", theirs), ("main", ours)):
+    clone.run("git", "branch", "wider")
+    for branch, seed in (("wider", 1), ("main", 2)):
         clone.run("git", "switch", "--quiet", branch)
         clone.run("dvc", "checkout")
-        clone.run("dvc", "exp", "run", "-S", param)
-        clone.run("git", "commit", "--quiet", "--all", "--message", param)
-    for line in block("Merge two branches"):
-        if line.startswith("#"):
-            assert "settle params.yaml" in line
-            params = (clone.path / "params.yaml").read_text()
-            assert ("<<<<<<<" in params) == (settled is not None)
-            parts = re.split("<<<<<<<.*?>>>>>>> BRANCH\n", params, flags=re.DOTALL)
-            (clone.path / "params.yaml").write_text((settled or "").join(parts))
-        else:
-            merged = clone.run("sh", "-c", line, status=None)
-            assert (merged.returncode == 0) == (not line.startswith("git merge")), merged.stderr
+        clone.run("dvc", "exp", "run", "-S", f"train.seed={seed}")
+        clone.run("git", "commit", "--quiet", "--all", "--message", f"seed {seed}")
+    merge, *others = lines_of_the_merge()
+    clone.run("sh", "-c", merge, status=1)
+    params = (clone.path / "params.yaml").read_text()
+    ours = re.search(r"<<<<<<<.*\n(.*seed: )2(.*\n)=======", params)
+    assert ours
+    settled = re.sub("<<<<<<<.*?>>>>>>> wider\n", f"{ours[1]}1{ours[2]}", params, flags=re.DOTALL)
+    (clone.path / "params.yaml").write_text(settled)
+    for line in others:
+        clone.run("sh", "-c", line)
     assert clone.run("git", "status", "--porcelain").stdout == ""
     assert len(clone.run("git", "log", "-1", "--format=%P").stdout.split()) == 2
-    merged_weights = weights(clone)
+    alone = json.loads(clone.run("git", "show", "wider:metrics/train.json").stdout)["weights_sha256"]
+    assert weights(clone) == alone
     assert clone.repro() == []
-    for branch in ("BRANCH", "main~1"):
-        alone = json.loads(clone.run("git", "show", f"{branch}:metrics/train.json").stdout)["weights_sha256"]
-        assert (alone == merged_weights) == (branch == "BRANCH" and settled is not None)

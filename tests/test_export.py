@@ -51,6 +51,7 @@ def test_batches_of_any_size_are_read_as_by_evaluate(exported: Clone, batch_size
 
 
 @pytest.mark.xdist_group("mnist")
+@pytest.mark.slow
 def test_all_of_mnist_is_read_as_by_evaluate(on_mnist: Clone, tmp_path: Path) -> None:
     """The same digit for each of the 10,000 test images, logits within 1e-4."""
     clone = on_mnist.copy(tmp_path / "clone")
@@ -97,6 +98,7 @@ def test_what_it_prints_can_be_run(finished: Clone, tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in PROJECT.glob("recipes/*.yaml")))
+@pytest.mark.slow
 def test_every_recipe_can_be_exported(name: str) -> None:
     """Untrained, on images of noise: ONNX Runtime says what the net does; dropout does nothing."""
     description = settings.load(Recipe, path=PROJECT / f"recipes/{name}.yaml").model

@@ -14,6 +14,7 @@ from tests.conftest import Clone
 STAGES = ["download", "split", "train", "evaluate", "report"]
 
 
+@pytest.mark.slow
 def test_digits_need_no_network(origin: Clone, tmp_path: Path) -> None:
     """The README's first command, on a fresh clone, reads at least 97 % of the digits' test part."""
     clone = origin.clone(tmp_path / "clone")
@@ -110,7 +111,7 @@ def test_branches_are_compared_without_a_cache(finished: Clone, tmp_path: Path) 
 TABLES = [f"plots/{name}.csv" for name in ("classes", "per_class", "predictions", "reliability", "training")]
 # In DVC's cache, not in git
 CACHED = {f"report/{name}.png" for name in ("feature_maps", "kernels", "predictions", "samples")}
-PLOTS = [*TABLES, *CACHED, "report/errors.png"]
+PLOTS = [*TABLES, *CACHED, *(f"report/{name}.png" for name in ("confusion", "errors", "training"))]
 
 
 def test_every_plot_is_shown(finished: Clone) -> None:
@@ -159,6 +160,7 @@ def test_an_interrupted_stage_leaves_nothing_half_written(finished: Clone, tmp_p
 
 
 @pytest.mark.xdist_group("mnist")
+@pytest.mark.slow
 def test_mnist_from_nothing_to_evaluated(on_mnist: Clone) -> None:
     """A fresh clone, no cache, the real MNIST: all that git tracks comes out as committed."""
     assert on_mnist.run("git", "status", "--porcelain").stdout == ""
@@ -168,6 +170,7 @@ def test_mnist_from_nothing_to_evaluated(on_mnist: Clone) -> None:
 
 
 @pytest.mark.xdist_group("mnist")
+@pytest.mark.slow
 def test_another_data_set_runs_every_stage(on_mnist: Clone, tmp_path: Path) -> None:
     """From `mnist` to `digits`."""
     clone = on_mnist.copy(tmp_path / "clone")

@@ -142,6 +142,7 @@ def test_no_model_is_said(origin: Clone, tmp_path: Path) -> None:
 
 
 @pytest.mark.xdist_group("mnist")
+@pytest.mark.slow
 def test_drawn_digits_are_read(on_mnist: Clone, tmp_path: Path) -> None:
     """`fast` reads all ten digits drawn by strokes."""
     for figure in range(10):
@@ -150,6 +151,7 @@ def test_drawn_digits_are_read(on_mnist: Clone, tmp_path: Path) -> None:
 
 
 @pytest.mark.xdist_group("mnist")
+@pytest.mark.slow
 def test_changed_mnist_digits_are_read(on_mnist: Clone, tmp_path: Path) -> None:
     """Of 500 test digits, enlarged, shifted, coloured, half inverted, most blurred by JPEG, 97 % are read."""
     raw = on_mnist.path / "data/raw/MNIST/raw"

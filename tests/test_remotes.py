@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tests.servers import Remote, Sshd
 
 pytest_plugins = ["tests.servers"]
+pytestmark = pytest.mark.slow
 
 MODEL = "models/model.pt"
 SEEDS = ("train:\n  seed: 0", "train:\n  seed: 5")

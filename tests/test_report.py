@@ -77,6 +77,7 @@ def test_the_page(finished: Clone, browser: Browser, width: int, scheme: str) ->
     assert "label_smoothing: 0.03" in text
 
 
+@pytest.mark.slow
 def test_the_page_against_a_revision(finished: Clone, browser: Browser, tmp_path: Path) -> None:
     """`--against main` shows two runs side by side with the verdict, and leaves the outputs of the pipeline alone."""
     clone = finished.copy(tmp_path / "clone")
@@ -118,6 +119,7 @@ def test_the_numbers(finished: Clone) -> None:
 
 
 @pytest.mark.xdist_group("mnist")
+@pytest.mark.slow
 def test_mislabelled_digits(on_mnist: Clone) -> None:
     """On MNIST, the accuracy without the 15 digits whose label failed a human check is of 9,985 images."""
     metrics = json.loads((on_mnist.path / "metrics/evaluate.json").read_text())

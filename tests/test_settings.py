@@ -40,7 +40,12 @@ def test_the_committed_recipes_are_good(recipe: str) -> None:
 
 
 BAD = [
-    ("download", "dataset: mnist #", "dataset: mnits #", r"download\.dataset: got 'mnits', expected 'mnist' or 'digits'"),
+    (
+        "download",
+        "dataset: mnist #",
+        "dataset: mnits #",
+        r"dataset: got 'mnits', expected 'mnist' or 'digits'",
+    ),
     ("download", "dataset: mnist #", "datasets: mnist #", r"download\.datasets: unknown key; expected one of dataset"),
     ("download", "dataset: mnist #", "{} #", r"download\.dataset: missing"),
     ("download", "  dataset: mnist #", "  - mnist #", r"download: got \['mnist'\], expected a section"),

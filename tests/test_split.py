@@ -87,6 +87,7 @@ def test_digits_have_no_writers(finished: Clone, tmp_path: Path) -> None:
     assert "split.method: got 'writer', but nobody says who wrote these digits" in failed.stderr
 
 
+@pytest.mark.slow
 def test_no_writer_of_mnist_is_in_both_parts(mirror: Path, origin: Clone, tmp_path: Path) -> None:
     """With `writer`, QMNIST's labels are fetched, too; no writer is in both parts, each class gives 9.5 to 10.5 %."""
     clone = origin.clone(tmp_path / "clone")

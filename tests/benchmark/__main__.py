@@ -21,19 +21,19 @@ from statistics import mean, median, stdev
 from typing import Any
 
 import torch
-from stages.common.workers import available
 
 from stages.common import settings
-from stages.train import Recipe
+from stages.net.workers import available
+from stages.train import recipe as recipes
 from tests.benchmark import ours, peers
 
 RAW = Path("data/raw")
 PUBLISHED = {"lenet5_linear": "98.39 %", "lenet5_relu": "about 99 %", "cnn_10_20_dropout": "97 %"}
 
 
-def load(name: str) -> Recipe:
-    """Return a recipe of params.yaml."""
-    return settings.load(f"recipes.{name}", Recipe)
+def load(name: str) -> recipes.Recipe:
+    """Return a recipe."""
+    return settings.load(recipes.Recipe, path=recipes.path(name))
 
 
 def apart(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -87,7 +87,7 @@ def table_of_recipes(rounds: int, seeds: int) -> None:
     print(
         "\n| recipe | published | test accuracy | seeds | parameters | seconds of training |\n|---|---|---|---|---|---|"
     )
-    for name in settings.read(settings.PARAMS)["recipes"]:
+    for name in sorted(path.stem for path in Path("recipes").glob("*.yaml")):
         runs = [apart(ours.trained, name, seed, available(), {}) for seed in range(seeds)]
         accuracy, seconds = mean(100 * run["accuracy"] for run in runs), median(run["seconds"] for run in runs)
         cells = (f"`{name}`", PUBLISHED.get(name, ""), f"{accuracy:.2f} %", seeds, f"{runs[0]['parameters']:,}")
@@ -125,13 +125,15 @@ def time_pipeline(rounds: int, seeds: int) -> None:
 def seconds_of_stage(recipe: str, seed: int) -> float:
     """Return how long `python -m stages.train` takes, from the start of the process to its end."""
     with tempfile.TemporaryDirectory() as folder:
-        for name in ("stages", "dvc.yaml", "params.yaml", "requirements.lock"):
+        for name in ("stages", "recipes", "dvc.yaml", "params.yaml", "requirements.lock"):
             copy = shutil.copytree if Path(name).is_dir() else shutil.copy
             copy(name, Path(folder, name))
         Path(folder, "data").symlink_to(Path("data").resolve())
         params = Path(folder, "params.yaml")
         chosen = params.read_text().replace("recipe: fast", f"recipe: {recipe}", 1)
-        params.write_text(chosen.replace("train:\n  seed: 0", f"train:\n  seed: {seed}", 1))
+        params.write_text(
+            chosen.replace("seed: 0 # random seed of weights", f"seed: {seed} # random seed of weights", 1)
+        )
         start = time.perf_counter()
         command = [sys.executable, "-m", "stages.train"]
         subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)

@@ -9,14 +9,18 @@ import threading
 import time
 from typing import Any
 
+import numpy as np
 import torch
-from stages.common.gradients import ShardedGradient, as_vector
-from stages.common.processes import Processes
-from stages.common.workers import Workers
 
-from stages import train
-from stages.common import checkpoint, exact, inference, nets, settings
-from stages.evaluate import read_test_set
+from stages.common import raw, settings
+from stages.net import exact, inference, layers
+from stages.net.workers import Workers
+from stages.train import recipe as recipes
+from stages.train.__main__ import read
+from stages.train.checkpoint import Checkpoint
+from stages.train.fit import fit, make_optimizer, train_epoch
+from stages.train.gradients import ShardedGradient, as_vector
+from stages.train.processes import Processes
 
 CPU = torch.device("cpu")
 
@@ -45,21 +49,24 @@ def matrix_peak(threads: int) -> float:
 def trained(name: str, seed: int, threads: int, changes: dict[str, Any]) -> dict[str, float]:
     """Train the recipe `name` on MNIST in data/, and return what the table shows: seconds, bytes and FLOP."""
     exact.pin()
-    recipe = settings.load(f"recipes.{name}", train.Recipe).model_copy(update=changes)
-    data, (images, labels) = train.read(CPU), read_test_set()
+    recipe = settings.load(recipes.Recipe, path=recipes.path(name)).model_copy(update=changes)
+    images, labels = torch.from_numpy(raw.images("t10k").copy()), torch.from_numpy(raw.labels("t10k").astype(np.int64))
+    data = read(CPU)
     os.chdir(tempfile.mkdtemp())  # the curve and the checkpoint go there
     silent = contextlib.redirect_stdout(io.StringIO())
     with Workers(threads) as workers, Processes(CPU) as processes, silent:
         start = time.perf_counter()
-        net, curve = train.fit(recipe, seed, data, workers, processes, checkpoint.Checkpoint("benchmark"))
+        net, curve = fit(recipe, seed, data, workers, processes, Checkpoint("benchmark"))
         seconds = time.perf_counter() - start
-        accuracy = inference.loss_and_accuracy(inference.predict(net, images, 500, workers), labels)[1]
+        accuracy = inference.loss_and_accuracy(inference.predict(net, images, workers), labels)[1]
     return {
         "seconds": seconds,
         "accuracy": accuracy,
-        "validation_accuracy": curve[-1][5],
+        "validation_accuracy": curve.epochs[-1][5],
         "parameters": sum(parameter.numel() for parameter in net.parameters()),
-        "flop": flop(net, images_trained=int(curve[-1][1]), images_measured=len(curve) * 2 * len(data.validation)),
+        "flop": flop(
+            net, images_trained=int(curve.epochs[-1][1]), images_measured=len(curve.epochs) * 2 * len(data.validation)
+        ),
         "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
 
@@ -67,7 +74,7 @@ def trained(name: str, seed: int, threads: int, changes: dict[str, Any]) -> dict
 def flop(net: torch.nn.Module, images_trained: int, images_measured: int) -> float:
     """Return the multiplications and additions in the convolutions for so many images to train on and to measure."""
     total, first = 0, True
-    values = torch.zeros(1, *nets.PIXELS)
+    values = torch.zeros(1, *layers.PIXELS)
     for layer in net.eval():  # type: ignore[attr-defined]
         values = layer(values)
         if isinstance(layer, torch.nn.Conv2d):
@@ -79,17 +86,17 @@ def flop(net: torch.nn.Module, images_trained: int, images_measured: int) -> flo
     return total
 
 
-def images_a_second(recipe: train.Recipe, threads: int, steps: int) -> float:
+def images_a_second(recipe: recipes.Recipe, threads: int, steps: int) -> float:
     """Return how many images a second `steps` steps of `recipe` take, after five to warm up."""
     exact.pin()
-    data = train.read(CPU)
-    net = nets.build(recipe.model)
-    nets.draw_weights(net, exact.generator(0, "weights"))
-    optimizer = train.make_optimizer(recipe, as_vector(net))
+    data = read(CPU)
+    net = layers.build(recipe.model)
+    layers.draw_weights(net, exact.generator(0, "weights"))
+    optimizer = make_optimizer(recipe, as_vector(net))
     start = 0.0
     with Workers(threads) as workers, Processes(CPU) as processes:
         gradient = ShardedGradient(net, recipe.shards, workers, processes)
-        for step in train.train_epoch(recipe, 0, 1, data, gradient, optimizer):
+        for step, _ in enumerate(train_epoch(recipe, 0, 1, data, gradient, optimizer), start=1):
             if step == 5:
                 start = time.perf_counter()
             if step == 5 + steps:
