@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -105,33 +106,51 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 
 
 @pytest.fixture(scope="session")
-def finished(origin: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """A clone in which the pipeline has run on `digits` and all is committed: to be copied, not changed.
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], None]], Clone]:
+    """A function that returns the clone called `name`, which `build` makes once for all workers of xdist."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
 
-    Its recipes have no `min_steps`: a training takes a second.
-    """
-    shared = tmp_path_factory.getbasetemp().parent if "PYTEST_XDIST_WORKER" in os.environ else None
-    folder = shared / "finished" if shared else tmp_path_factory.mktemp("finished")
-    clone = Clone(folder / "project", folder / "cache")
-    with FileLock(f"{folder}.lock"):  # the workers of xdist share one
-        if not (folder / "done").exists():
-            folder.mkdir(exist_ok=True)
-            origin.run("git", "clone", "--quiet", "--no-local", str(origin.path), str(clone.path))
-            for recipe in clone.path.glob("recipes/*.yaml"):
-                recipe.write_text(re.sub(r"min_steps: \d+", "min_steps: 0", recipe.read_text()))
-            clone.run("dvc", "exp", "run", "-S", "download.dataset=digits")
-            clone.run("git", "commit", "--quiet", "--all", "--message", "digits")
-            (folder / "done").touch()
+    def clone(name: str, build: Callable[[Path], None]) -> Clone:
+        place = folder / name
+        with FileLock(f"{place}.lock"):
+            if not (place / "done").exists():
+                shutil.rmtree(place, ignore_errors=True)
+                place.mkdir()
+                build(place)
+                (place / "done").touch()
+        return Clone(place / "project", place / "cache")
+
     return clone
 
 
 @pytest.fixture(scope="session")
-def on_mnist(mirror: Path, origin: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """A fresh clone in which the pipeline has run on the real MNIST; what uses it is in the xdist_group `mnist`."""
-    folder = tmp_path_factory.mktemp("mnist")
-    clone = origin.clone(folder / "project")
-    clone.run("dvc", "repro", MNIST_MIRROR=str(mirror), OMP_NUM_THREADS="2", XDG_CACHE_HOME=str(folder / "cache"))
-    return clone
+def finished(origin: Clone, shared: Callable[[str, Callable[[Path], None]], Clone]) -> Clone:
+    """A clone in which the pipeline has run on `digits` and all is committed: to be copied, not changed.
+
+    Its recipes have no `min_steps`: a training takes a second.
+    """
+
+    def build(place: Path) -> None:
+        clone = origin.clone(place / "project")
+        for recipe in clone.path.glob("recipes/*.yaml"):
+            recipe.write_text(re.sub(r"min_steps: \d+", "min_steps: 0", recipe.read_text()))
+        clone.run("dvc", "exp", "run", "-S", "download.dataset=digits")
+        clone.run("git", "commit", "--quiet", "--all", "--message", "digits")
+
+    return shared("finished", build)
+
+
+@pytest.fixture(scope="session")
+def on_mnist(mirror: Path, origin: Clone, shared: Callable[[str, Callable[[Path], None]], Clone]) -> Clone:
+    """A fresh clone in which the pipeline has run on the real MNIST: to be copied, not changed."""
+
+    def build(place: Path) -> None:
+        clone = origin.clone(place / "project")
+        cache = str(place / "cache")
+        clone.run("dvc", "repro", MNIST_MIRROR=str(mirror), OMP_NUM_THREADS="2", XDG_CACHE_HOME=cache)
+
+    return shared("mnist", build)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -9,25 +10,26 @@ import pytest
 
 from tests.conftest import Clone
 
-pytestmark = pytest.mark.xdist_group("compare")
-
 COMPARE = ("python", "-m", "tools.compare")
 SEEDS = {"quick-1": ("quick", 1), "quick-2": ("quick", 2), "fast-1": ("fast", 1), "fast-2": ("fast", 2)}
 
 
-@pytest.fixture(scope="module")
-def compared(finished: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+@pytest.fixture(scope="session")
+def compared(finished: Clone, shared: Callable[[str, Callable[[Path], None]], Clone]) -> Clone:
     """A clone with the branch `quick`, whose run is committed, and an experiment for each of SEEDS."""
-    clone = finished.copy(tmp_path_factory.mktemp("compared") / "clone")
-    clone.run("git", "switch", "--quiet", "--create", "quick")
-    clone.run("dvc", "exp", "run", "-S", "train.recipe=quick", "evaluate")
-    clone.run("git", "commit", "--quiet", "--all", "--message", "quick")
-    clone.run("git", "switch", "--quiet", "main")
-    for name, (recipe, seed) in SEEDS.items():
-        recipes = ("-S", f"train.recipe={recipe}", "-S", f"train.seed={seed}")
-        clone.run("dvc", "exp", "run", "--name", name, *recipes, "evaluate")
-    clone.run("git", "reset", "--quiet", "--hard")
-    return clone
+
+    def build(place: Path) -> None:
+        clone = finished.copy(place / "project")
+        clone.run("git", "switch", "--quiet", "--create", "quick")
+        clone.run("dvc", "exp", "run", "-S", "train.recipe=quick", "evaluate")
+        clone.run("git", "commit", "--quiet", "--all", "--message", "quick")
+        clone.run("git", "switch", "--quiet", "main")
+        for name, (recipe, seed) in SEEDS.items():
+            recipes = ("-S", f"train.recipe={recipe}", "-S", f"train.seed={seed}")
+            clone.run("dvc", "exp", "run", "--name", name, *recipes, "evaluate")
+        clone.run("git", "reset", "--quiet", "--hard")
+
+    return shared("compared", build)
 
 
 def read_by(clone: Clone, revision: str) -> set[int]:

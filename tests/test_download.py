@@ -182,7 +182,7 @@ def test_a_closed_port_an_unknown_host_and_folders(tmp_path: Path) -> None:
     }
     with pytest.raises(StageError) as error:
         mirrors.obtain("x.gz", FILE, list(places), tmp_path / "cache")
-    for line, expected in zip(str(error.value).splitlines()[1:], mirrors.values(), strict=False):
+    for line, expected in zip(str(error.value).splitlines()[1:], places.values(), strict=False):
         assert line.strip().startswith(expected)
     assert "secret" not in str(error.value)
     assert left(tmp_path / "cache") == set()

@@ -50,7 +50,6 @@ def test_batches_of_any_size_are_read_as_by_evaluate(exported: Clone, batch_size
     assert hold_to_evaluate(exported, batch_size) == 500
 
 
-@pytest.mark.xdist_group("mnist")
 @pytest.mark.slow
 def test_all_of_mnist_is_read_as_by_evaluate(on_mnist: Clone, tmp_path: Path) -> None:
     """The same digit for each of the 10,000 test images, logits within 1e-4."""

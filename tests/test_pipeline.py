@@ -159,7 +159,6 @@ def test_an_interrupted_stage_leaves_nothing_half_written(finished: Clone, tmp_p
     assert clone.run("git", "status", "--porcelain").stdout == ""
 
 
-@pytest.mark.xdist_group("mnist")
 @pytest.mark.slow
 def test_mnist_from_nothing_to_evaluated(on_mnist: Clone) -> None:
     """A fresh clone, no cache, the real MNIST: all that git tracks comes out as committed."""
@@ -169,7 +168,6 @@ def test_mnist_from_nothing_to_evaluated(on_mnist: Clone) -> None:
         assert (on_mnist.path / f"report/{picture}.png").stat().st_size < 60_000
 
 
-@pytest.mark.xdist_group("mnist")
 @pytest.mark.slow
 def test_another_data_set_runs_every_stage(on_mnist: Clone, tmp_path: Path) -> None:
     """From `mnist` to `digits`."""

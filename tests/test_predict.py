@@ -141,7 +141,6 @@ def test_no_model_is_said(origin: Clone, tmp_path: Path) -> None:
     assert failed.stderr == "error: models/model.pt: not found; run `dvc repro` or `dvc pull` first\n"
 
 
-@pytest.mark.xdist_group("mnist")
 @pytest.mark.slow
 def test_drawn_digits_are_read(on_mnist: Clone, tmp_path: Path) -> None:
     """`fast` reads all ten digits drawn by strokes."""
@@ -150,7 +149,6 @@ def test_drawn_digits_are_read(on_mnist: Clone, tmp_path: Path) -> None:
     assert [answer["digit"] for answer in answers(on_mnist, str(tmp_path))] == list(range(10))
 
 
-@pytest.mark.xdist_group("mnist")
 @pytest.mark.slow
 def test_changed_mnist_digits_are_read(on_mnist: Clone, tmp_path: Path) -> None:
     """Of 500 test digits, enlarged, shifted, coloured, half inverted, most blurred by JPEG, 97 % are read."""

@@ -118,7 +118,6 @@ def test_the_numbers(finished: Clone) -> None:
     assert "accuracy_without_mislabelled" not in metrics  # of MNIST alone
 
 
-@pytest.mark.xdist_group("mnist")
 @pytest.mark.slow
 def test_mislabelled_digits(on_mnist: Clone) -> None:
     """On MNIST, the accuracy without the 15 digits whose label failed a human check is of 9,985 images."""

@@ -158,7 +158,7 @@ def test_comments_survive_a_run(finished: Clone, tmp_path: Path) -> None:
     clone.run("dvc", "exp", "run", "--queue", *(word for one in sets for word in ("-S", one)))
     clone.run("dvc", "exp", "run", *(word for one in sets for word in ("-S", one)), "split")
     changed = clone.run("git", "diff", "--unified=0", "params.yaml", "recipes").stdout.splitlines()
-    lines = [line for line in changed if re.match(r"[-+] *[-\w]", line)]
+    lines = [line for line in changed if re.match(r"[-+](?!--|\+\+)", line)]
     for old, new in [("seed: 0", "seed: 7"), ("epochs: 2", "epochs: 1")]:
         (before,), (after,) = ([line[1:] for line in lines if f"{text} #" in line] for text in (old, new))
         assert before.replace(old, new) == after
