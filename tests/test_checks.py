@@ -1,4 +1,4 @@
-"""What a change is held to before anyone reads it: lint, types, and the workflow that GitHub runs for a fork."""
+"""What is checked of a change before anyone reads it: lint, types, and the workflow that GitHub runs for a fork."""
 
 import subprocess
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The optimizers, held to the classes in torch.optim."""
+"""The optimizers do what the classes in torch.optim do."""
 
 import pytest
 import torch

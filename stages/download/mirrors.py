@@ -122,15 +122,15 @@ def _attempt(url: str, size: int, deadline: float) -> bytes:
         session.max_redirects = MOST_REDIRECTS
         try:
             # the bytes as they are, so that a server cannot have them unpacked here
-            asked = {"Accept-Encoding": "identity"}
-            answer = session.get(url, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS), headers=asked)
+            headers = {"Accept-Encoding": "identity"}
+            answer = session.get(url, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS), headers=headers)
         except requests.TooManyRedirects:
             raise RefusedError(f"redirects more than {MOST_REDIRECTS} times") from None
         with answer:
             answer.raise_for_status()
             silent = not sys.stderr.isatty()
             with tqdm(total=size, unit="B", unit_scale=True, desc=url.rpartition("/")[2], disable=silent) as bar:
-                # what has come so far, however little, so that a slow server is held to the deadline, too
+                # what has come so far, however little, so that the deadline is checked for a slow server, too
                 while chunk := answer.raw.read1(2**16):
                     bar.update(content.write(chunk))
                     if content.tell() > size:

@@ -180,19 +180,19 @@ LONG = ("recipes", "examples")
 
 
 def main() -> None:
-    """Measure the sections that are asked for, and print the table."""
+    """Measure the sections that are named, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sections", nargs="*", metavar="SECTION", help="default: fast, nets, workers, pipeline")
     parser.add_argument("--rounds", type=int, default=3, help="of each pair")
     parser.add_argument("--seeds", type=int, default=10, help="of each recipe")
-    asked = parser.parse_args()
-    if unknown := set(asked.sections) - set(SECTIONS):
+    arguments = parser.parse_args()
+    if unknown := set(arguments.sections) - set(SECTIONS):
         parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
     if not (RAW / "MNIST/raw/train-images-idx3-ubyte").is_file():
         sys.exit("error: no MNIST in data/; run `dvc repro` first")
     print(f"| PyTorch {torch.__version__}, {available()} cores | median (least to greatest) |\n|---|---|")
-    for section in asked.sections or [name for name in SECTIONS if name not in LONG]:
-        SECTIONS[section](asked.rounds, asked.seeds)
+    for section in arguments.sections or [name for name in SECTIONS if name not in LONG]:
+        SECTIONS[section](arguments.rounds, arguments.seeds)
 
 
 if __name__ == "__main__":
