@@ -116,7 +116,7 @@ GOOD = {"good": 1, "moved": 1, "once-429": 2, "once-500": 2, "once-502": 2, "onc
 
 @pytest.mark.parametrize("behaviour", GOOD)
 def test_a_mirror_serves_at_last(server: str, tmp_path: Path, behaviour: str) -> None:
-    """A redirect is followed, and what may work a moment later is asked for again: the file, whole, alone in the cache."""
+    """A redirect is followed, and what may work later is tried again: the file, whole, alone in the cache."""
     assert mirrors.obtain("x.gz", FILE, [f"{server}/{behaviour}"], tmp_path / "cache") == PACKED
     assert Handler.calls[behaviour] == GOOD[behaviour]
     assert left(tmp_path / "cache") == LEFT

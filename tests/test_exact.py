@@ -16,7 +16,7 @@ import torch
 
 from tests.conftest import Clone
 
-# What each process does, by the README: the first is `dvc repro`, the others help its train stage
+# What each process does, by docs/exact.md: the first is `dvc repro`, the others help its train stage
 HELP = '[ "$RANK" = 0 ] && exec dvc repro || exec python -m stages.train'
 
 
@@ -39,10 +39,10 @@ def test_processes_change_no_bit(finished: Clone, tmp_path: Path, processes: int
 
 @pytest.mark.slow
 def test_several_processes_under_dvc(finished: Clone, tmp_path: Path) -> None:
-    """The README's line: the first process is `dvc repro`, the others help its train stage; the lock is the same."""
+    """The line of docs/exact.md: the first process is `dvc repro`, the others help its train stage; the same lock."""
     clone = finished.clone(tmp_path / "clone")
     clone.run("dvc", "repro", "split")
-    assert HELP in (clone.path / "README.md").read_text()
+    assert HELP in (clone.path / "docs/exact.md").read_text()
     clone.run("torchrun", "--nproc-per-node", "2", "--no-python", "sh", "-c", HELP)
     assert clone.run("git", "status", "--porcelain").stdout == ""
     assert (clone.path / "models/model.pt").is_file()
@@ -127,7 +127,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bits(finished: Clone, tmp_p
         rows_at_kills.append(len(curve.read_text().splitlines()))
         lock = killed.path / ".dvc/tmp/rwlock"
         if lock.exists() and not lock.read_text():
-            lock.unlink()  # DVC's own file, left empty by the kill: see the README
+            lock.unlink()  # DVC's own file, left empty by the kill: see docs/exact.md
     assert rows_at_kills == sorted(rows_at_kills)
     again = killed.run("dvc", "repro").stdout
     assert "epoch 1/24" not in again, "it began from the beginning"

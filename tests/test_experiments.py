@@ -34,9 +34,9 @@ def test_a_queue_with_two_jobs_at_once(finished: Clone, tmp_path: Path) -> None:
     clone.run("dvc", "exp", "run", "--queue", *QUICK, "-S", "train.seed=1,2")
     clone.run("dvc", "exp", "run", "--queue", *QUICK, "-S", "recipes/quick.yaml:learning_rate=0.01,-1")
     clone.run("dvc", "exp", "run", "--queue", "-S", "train.recipe=cnn_10_20_dropout", "--name", "dropout")
-    code = (clone.path / "stages/train.py").read_text()
+    code = (clone.path / "stages/train/__main__.py").read_text()
     clone.replace(
-        "stages/train.py", "def main() -> None:", "def main() -> None:\n    raise RuntimeError('not queued')\n"
+        "stages/train/__main__.py", "def main() -> None:", "def main() -> None:\n    raise RuntimeError('not queued')\n"
     )
     clone.run("dvc", "queue", "start", "--jobs", "2")
     try:
@@ -46,8 +46,8 @@ def test_a_queue_with_two_jobs_at_once(finished: Clone, tmp_path: Path) -> None:
     finally:
         clone.run("dvc", "queue", "stop", "--kill")
     (failed,) = (line.split()[0] for line in status.splitlines() if "Failed" in line)
-    assert "recipes/quick.yaml:learning_rate: got -1" in clone.run("dvc", "queue", "logs", failed).stdout
-    (clone.path / "stages/train.py").write_text(code)
+    assert "learning_rate: got -1, expected greater than 0" in clone.run("dvc", "queue", "logs", failed).stdout
+    (clone.path / "stages/train/__main__.py").write_text(code)
     assert clone.run("git", "status", "--porcelain").stdout == ""
     done = [row for row in shown(clone).values() if row["weights_sha256"] and row["State"] != "Failed"]
     assert len({row["weights_sha256"] for row in done}) == len(done) == 4

@@ -29,8 +29,8 @@ def exported(finished: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone
     return clone
 
 
-def hold_to_evaluate(clone: Clone, batch_size: int) -> int:
-    """Hold model.onnx to the digits and the logits of evaluate, and return how many images it read."""
+def check_against_evaluate(clone: Clone, batch_size: int) -> int:
+    """Check model.onnx against the digits and the logits of evaluate, and return how many images it read."""
     images = idx.read(clone.path / "data/raw/MNIST/raw/t10k-images-idx3-ubyte")
     session = onnxruntime.InferenceSession(clone.path / "model.onnx")
     batches = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
@@ -47,7 +47,7 @@ def hold_to_evaluate(clone: Clone, batch_size: int) -> int:
 @pytest.mark.parametrize("batch_size", [1, 7, 500])
 def test_batches_of_any_size_are_read_as_by_evaluate(exported: Clone, batch_size: int) -> None:
     """One file for images one by one, by seven (the last three alone) and all at once."""
-    assert hold_to_evaluate(exported, batch_size) == 500
+    assert check_against_evaluate(exported, batch_size) == 500
 
 
 @pytest.mark.slow
@@ -55,7 +55,7 @@ def test_all_of_mnist_is_read_as_by_evaluate(on_mnist: Clone, tmp_path: Path) ->
     """The same digit for each of the 10,000 test images, logits within 1e-4."""
     clone = on_mnist.copy(tmp_path / "clone")
     clone.run(*EXPORT)
-    assert hold_to_evaluate(clone, 1000) == 10_000
+    assert check_against_evaluate(clone, 1000) == 10_000
 
 
 def test_the_file_says_what_it_is(exported: Clone) -> None:

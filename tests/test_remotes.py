@@ -18,7 +18,7 @@ pytest_plugins = ["tests.servers"]
 pytestmark = pytest.mark.slow
 
 MODEL = "models/model.pt"
-SEEDS = ("train:\n  seed: 0", "train:\n  seed: 5")
+SEEDS = ("seed: 0 # random seed of weights", "seed: 5 # random seed of weights")
 # As in the README: the name of an object is the MD5 of what it holds
 FIND_DAMAGED = r"cd .dvc/cache/files/md5 && find . -type f | sed -E 's#\./(..)/(\w+).*#\1\2  &#' | md5sum --quiet -c"
 
