@@ -26,7 +26,7 @@ from stages.report.runs import Run
 
 FOLDER, SPLIT = Path("report"), Path("data/split/train.npy")
 TEMPLATE = Path("stages/report/page.html.jinja")
-SAMPLES, ERRORS, MAPS = 36, 30, 6  # digits in a grid, and maps shown of each convolution
+SAMPLES, ERRORS, MAPS = 36, 24, 6  # digits in a grid, and maps shown of each convolution
 # What is said over each picture, in the order of the page
 TITLES = {
     "confusion": "Confusion matrix of the test set, with the accuracy of each class",
