@@ -80,7 +80,10 @@ def test_dropout_draws_the_same_for_any_number_of_workers(data: fit.Data) -> Non
 
 
 def test_more_epochs_go_on_from_fewer(data: fit.Data) -> None:
-    """With a constant schedule the first 3 epochs of 8 are those of the 3-epoch run: weights, optimizer and curve."""
+    """With a constant schedule the first 3 epochs of 8 are those of the 3-epoch run: weights, optimizer and curve.
+
+    A run that was killed after its last epoch writes the curve again.
+    """
 
     class Kept(Unsaved):
         def __init__(self) -> None:
@@ -100,6 +103,11 @@ def test_more_epochs_go_on_from_fewer(data: fit.Data) -> None:
             fit.fit(recipe, 0, data, threads, processes, kept[epochs])
     assert len(kept[8].states) == 9  # the untrained net, too
     assert kept[8].states[:4] == kept[3].states
+    written = fit.TRAINING.read_bytes()
+    fit.TRAINING.unlink()  # as DVC does before it runs the stage again
+    with Workers(1) as threads, Processes(torch.device("cpu")) as processes:
+        fit.fit(recipe, 0, data, threads, processes, Unsaved(kept[8].states[-1]))
+    assert fit.TRAINING.read_bytes() == written
 
 
 def test_the_number_of_workers_changes_no_bit(data: fit.Data) -> None:

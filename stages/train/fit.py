@@ -71,6 +71,8 @@ def fit(
         optimizer.restore(optimizer_state)
     gradient = ShardedGradient(net, recipe.shards, workers, processes)
     point = max(1, epochs * steps // POINTS)
+    if curve.epochs and processes.rank == 0:
+        write_curve(curve, recipe.batch_size, point)  # DVC deletes it before a stage runs
     silent = processes.rank > 0 or not sys.stderr.isatty()
     with tqdm(total=epochs * steps, unit="step", disable=silent) as bar:
         for epoch in range(len(curve.epochs), epochs + 1):
