@@ -25,6 +25,7 @@ from stages.train.recipe import Recipe
 TRAINING = Path("plots/training.csv")
 MEASURES = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 POINTS = 100  # of the loss of the batches in plots/training.csv, about
+WRITTEN_TOGETHER = 10  # points: a write in each hundredth of a run would slow `quick` by a tenth
 Shard = tuple[Tensor, Tensor, torch.Generator]
 
 
@@ -82,7 +83,7 @@ def fit(
                 for loss in train_epoch(recipe, seed, epoch, data, gradient, optimizer):
                     pending.append(loss)
                     bar.update()
-                    if (len(curve.losses) + len(pending)) % point == 0:
+                    if (len(curve.losses) + len(pending)) % (WRITTEN_TOGETHER * point) == 0:
                         curve.losses += checked(pending, curve, recipe)
                         pending.clear()
                         if processes.rank == 0:
