@@ -16,7 +16,7 @@ WORKFLOW = PROJECT / ".github/workflows/pipeline.yml"
     [
         "ruff check .",
         "ruff format --check .",
-        "mypy",
+        pytest.param("mypy", marks=pytest.mark.slow),  # half a minute without its cache
         f"check-jsonschema --builtin-schema vendor.github-workflows {WORKFLOW}",
         f"zizmor --quiet --offline --strict-collection {WORKFLOW}",
     ],

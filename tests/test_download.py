@@ -20,8 +20,8 @@ from torchvision.datasets import MNIST
 
 from stages.common import idx, raw
 from stages.common.errors import StageError
-from stages.download import __main__ as download
 from stages.download import digit, mirrors
+from stages.download import main as download
 from tests.conftest import Clone
 
 RAW = bytes(range(256)) * 800

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -34,9 +35,9 @@ def test_a_queue_with_two_jobs_at_once(finished: Clone, tmp_path: Path) -> None:
     clone.run("dvc", "exp", "run", "--queue", *QUICK, "-S", "train.seed=1,2")
     clone.run("dvc", "exp", "run", "--queue", *QUICK, "-S", "recipes/quick.yaml:learning_rate=0.01,-1")
     clone.run("dvc", "exp", "run", "--queue", "-S", "train.recipe=cnn_10_20_dropout", "--name", "dropout")
-    code = (clone.path / "stages/train/__main__.py").read_text()
+    code = (clone.path / "stages/train/main.py").read_text()
     clone.replace(
-        "stages/train/__main__.py", "def main() -> None:", "def main() -> None:\n    raise RuntimeError('not queued')\n"
+        "stages/train/main.py", "def main() -> None:", "def main() -> None:\n    raise RuntimeError('not queued')\n"
     )
     clone.run("dvc", "queue", "start", "--jobs", "2")
     try:
@@ -47,7 +48,7 @@ def test_a_queue_with_two_jobs_at_once(finished: Clone, tmp_path: Path) -> None:
         clone.run("dvc", "queue", "stop", "--kill")
     (failed,) = (line.split()[0] for line in status.splitlines() if "Failed" in line)
     assert "learning_rate: got -1, expected greater than 0" in clone.run("dvc", "queue", "logs", failed).stdout
-    (clone.path / "stages/train/__main__.py").write_text(code)
+    (clone.path / "stages/train/main.py").write_text(code)
     assert clone.run("git", "status", "--porcelain").stdout == ""
     done = [row for row in shown(clone).values() if row["weights_sha256"] and row["State"] != "Failed"]
     assert len({row["weights_sha256"] for row in done}) == len(done) == 4
@@ -81,10 +82,20 @@ def test_experiments_are_shown_compared_applied_and_made_branches(finished: Clon
 
 
 @pytest.mark.slow
-def test_a_shallow_clone_loses_no_experiment(finished: Clone, tmp_path: Path) -> None:
-    """There, DVC would run it, report success and keep nothing; it is refused before any work, until all is fetched."""
-    shallow = Clone(tmp_path / "shallow", tmp_path / "cache")
-    finished.run("git", "clone", "--quiet", "--depth", "1", f"file://{finished.path}", str(shallow.path))
+@pytest.mark.parametrize("folder", [".", "projects/digits"])
+def test_a_shallow_clone_loses_no_experiment(finished: Clone, tmp_path: Path, folder: str) -> None:
+    """There, DVC would run it, report success and keep nothing; it is refused before any work, until all is fetched.
+
+    So it is where the project stands in a folder of the repository.
+    """
+    whole, cloned = Clone(tmp_path / "whole", tmp_path / "cache"), tmp_path / "cloned"
+    shutil.copytree(finished.path, whole.path / folder, ignore=shutil.ignore_patterns(".git"))
+    whole.run("git", "init", "--quiet")
+    whole.run("git", "add", "--all")
+    for message in ("first", "second"):
+        whole.run("git", "commit", "--quiet", "--allow-empty", "--message", message)
+    whole.run("git", "clone", "--quiet", "--depth", "1", f"file://{whole.path}", str(cloned))
+    shallow = Clone(cloned / folder, tmp_path / "cache")
     refused = shallow.run("dvc", "exp", "run", "--temp", *QUICK, status=255)
     assert "a shallow clone" in refused.stderr
     assert "git fetch --unshallow" in refused.stderr

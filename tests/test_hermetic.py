@@ -90,7 +90,7 @@ def test_an_undeclared_read_is_found(finished: Clone, tmp_path: Path) -> None:
     """The check above is one that can fail: a stage that peeks into the README is caught."""
     clone = finished.copy(tmp_path / "clone")
     here = "    chosen = settings"
-    clone.replace("stages/split.py", here, f"    Path('README.md').read_text()\n{here}")
+    clone.replace("stages/split/main.py", here, f"    Path('README.md').read_text()\n{here}")
     clone.run(sys.executable, "-c", AUDIT, "split", str(tmp_path / "audit.json"), PYTHONPATH=str(clone.path))
     seen = json.loads((tmp_path / "audit.json").read_text())
     assert os.path.realpath(clone.path / "README.md") in seen["read"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from stages.evaluate import wilson
+from stages.evaluate.main import wilson
 from tests.conftest import Clone
 
 CHROMIUM = shutil.which("chromium")

@@ -6,9 +6,9 @@ import pytest
 
 from stages.common import settings
 from stages.common.errors import StageError
-from stages.download.__main__ import Download
-from stages.split import Split
-from stages.train.__main__ import Train
+from stages.download.main import Download
+from stages.split.main import Split
+from stages.train.main import Train
 from stages.train.recipe import Recipe
 from tests.conftest import PROJECT, Clone
 

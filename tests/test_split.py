@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages import split
 from stages.common.errors import StageError
+from stages.split import main as split
 from tests.conftest import PROJECT, Clone
 
 LABELS = np.repeat(np.arange(10, dtype=np.uint8), [10, 20, 30, 40, 50, 60, 70, 80, 90, 100])
@@ -107,5 +107,5 @@ def test_no_writer_of_mnist_is_in_both_parts(mirror: Path, origin: Clone, tmp_pa
 
 def test_split_does_not_import_torch() -> None:
     """The stage starts in a fraction of the time that importing torch takes."""
-    code = "import sys, stages.split; sys.exit('torch' in sys.modules)"
+    code = "import sys, stages.split.main; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT).returncode == 0

@@ -7,7 +7,7 @@ from statistics import mean, variance
 import numpy as np
 import pytest
 
-from stages.evaluate import Bin, calibration, expected_calibration_error, wilson
+from stages.evaluate.main import Bin, calibration, expected_calibration_error, wilson
 from stages.report.comparison import mcnemar
 from tools.seeds import seeds_to_tell, welch
 

@@ -1,35 +1,44 @@
 """How a stage or a tool runs as a command: `--help`, one clear message for an error, and the exit status."""
 
 import argparse
+import ast
 import gc
+import importlib
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from stages.common import declared
+from stages.common import environment
 from stages.common.errors import StageError
 
 INTERRUPTED = 130  # 128 and the number of SIGINT, as shells have it
 
 
-def run_stage(stage: str, main: Callable[..., None], description: str, **options: str) -> NoReturn:
-    """Run `main` of `stage` and end the process: exit status 0 done, 1 failed, 130 interrupted, 143 terminated.
+def run_stage(stage: str, **options: str) -> NoReturn:
+    """Run `main` of stages/STAGE/main.py and end the process: exit status 0 done, 1 failed, 130 interrupted.
 
     It fails, too, if something that dvc.yaml declares for the stage changes while it runs. Each of `options`, with
     its help text, is an option of the command line; `main` gets its value, None by default.
     """
-    parser = _parser(f"stages.{stage}", description)
+    source = Path(__file__).parent.parent / stage / "main.py"
+    parser = _parser(f"stages.{stage}", ast.get_docstring(ast.parse(source.read_bytes())) or "")
     for name, text in options.items():
         parser.add_argument(f"--{name}", help=text)
     values = vars(parser.parse_args())
 
     def checked() -> None:
+        # What takes time is imported here: Ctrl-C meanwhile ends as it does later, and the dependencies' state is
+        # taken before the code that it is of is loaded
+        environment.neutralise()
+        from stages.common import declared
+
         refuse_shallow_clone()
         with declared.unchanged(stage):
-            main(**values)
+            importlib.import_module(f"stages.{stage}.main").main(**values)
 
     _end(exit_status(checked))
 
@@ -53,7 +62,15 @@ def refuse_shallow_clone() -> None:
     That is one that runs in a folder of its own, queued or with `--temp`, from a shallow clone.
     """
     root = Path(os.environ.get("DVC_ROOT", "."))
-    if root.resolve() != Path.cwd() and (root / ".git/shallow").exists():
+    if root.resolve() == Path.cwd():
+        return
+    asked = subprocess.run(  # noqa: S603 (no shell; the user's own git)
+        ["git", "-C", root, "rev-parse", "--is-shallow-repository"],  # noqa: S607
+        capture_output=True, text=True,
+    )  # fmt: skip
+    if asked.returncode:
+        raise StageError(f"{root}: {asked.stderr.strip()}")
+    if asked.stdout.strip() == "true":
         raise StageError(f"{root}: a shallow clone, where DVC loses queued and --temp runs; `git fetch --unshallow`")
 
 

@@ -16,10 +16,10 @@ from stages.common import raw, settings
 from stages.net import exact, inference, layers
 from stages.net.workers import Workers
 from stages.train import recipe as recipes
-from stages.train.__main__ import read
 from stages.train.checkpoint import Checkpoint
 from stages.train.fit import fit, make_optimizer, train_epoch
 from stages.train.gradients import ShardedGradient, as_vector
+from stages.train.main import read
 from stages.train.processes import Processes
 
 CPU = torch.device("cpu")

@@ -16,7 +16,7 @@ import torch
 from scipy import stats
 from sklearn.metrics import precision_recall_fscore_support
 
-from stages.common import command, errors, files, raw, settings
+from stages.common import errors, files, raw, settings
 from stages.net import exact, inference, model
 from stages.net.workers import Workers, available
 
@@ -103,7 +103,3 @@ def wilson(hits: int, count: int) -> tuple[float, float]:
     """Return the 95 % interval of the share that `hits` out of `count` estimate (Wilson 1927)."""
     interval = stats.binomtest(int(hits), int(count)).proportion_ci(CONFIDENCE, method="wilson")
     return float(interval.low), float(interval.high)
-
-
-if __name__ == "__main__":
-    command.run_stage("evaluate", main, __doc__)

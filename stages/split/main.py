@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from stages.common import command, errors, files, idx, raw, settings
+from stages.common import errors, files, idx, raw, settings
 
 TRAIN, VALIDATION = Path("data/split/train.npy"), Path("data/split/validation.npy")
 METRICS, CLASS_COUNTS = Path("metrics/data.json"), Path("plots/classes.csv")
@@ -112,7 +112,3 @@ def count_duplicates(images: Parts) -> int:
     if across:
         raise errors.StageError(f"{raw.FOLDER}: {across} images are in two of the parts {', '.join(images)}")
     return sum(len(images[part]) - len(distinct[part]) for part in images)
-
-
-if __name__ == "__main__":
-    command.run_stage("split", main, __doc__)

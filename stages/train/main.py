@@ -1,0 +1,73 @@
+"""Train the net of a recipe: the same weights, bit for bit, on every run.
+
+    python -m stages.train
+
+Reads the training images, and the two lists of rows in data/split. Writes models/model.pt, metrics/train.json and,
+while it runs, plots/training.csv. `train` in params.yaml says which recipe, random seed and device, and
+recipes/NAME.yaml all the rest.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from stages.common import declared, errors, files, raw, settings
+from stages.net import exact, model
+from stages.net.workers import Workers, available
+from stages.train import checkpoint, recipe
+from stages.train.fit import MEASURES, Data, fit
+from stages.train.processes import Processes
+
+SPLIT, METRICS = Path("data/split"), Path("metrics/train.json")
+METRICS_DIGITS = 12  # hexadecimal, of the weights' digest; the model file has all 64
+
+
+class Train(settings.Settings):
+    """The section `train` of params.yaml."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    device: Literal["auto", "cpu", "cuda"]
+    recipe: str
+
+
+def main() -> None:
+    """Train, and write the model, its metrics and its curve."""
+    exact.pin()
+    train = settings.load(Train, "train")
+    chosen = settings.load(recipe.Recipe, path=recipe.path(train.recipe))
+    device = choose(train.device)
+    configuration = checkpoint.configuration(declared.fingerprint("train"), device)
+    unfinished = checkpoint.Checkpoint(configuration)
+    with Processes(device) as processes, Workers(available() if device.type == "cpu" else 1) as workers:
+        processes.check_same(configuration)
+        net, curve = fit(chosen, train.seed, read(device), workers, processes, unfinished)
+    if processes.rank > 0:
+        return  # the first process writes for all
+    digest = model.write(train.recipe, chosen.model, net)
+    final = dict(zip(MEASURES, curve.epochs[-1][2:], strict=True))
+    parameters = sum(parameter.numel() for parameter in net.parameters())
+    files.write_json(METRICS, {"weights_sha256": digest[:METRICS_DIGITS], "parameters": parameters, **final})
+    unfinished.delete()
+
+
+def choose(device: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    """Return the device to train on; `auto` is the GPU if there is one. Raises StageError if it is not there."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise errors.StageError("params.yaml: train.device: got 'cuda', but PyTorch finds no GPU; take auto or cpu")
+    if device == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def read(device: torch.device) -> Data:
+    """Return what the stages download and split wrote."""
+    images, labels = (
+        torch.from_numpy(raw.images("train").copy()),
+        torch.from_numpy(raw.labels("train").astype(np.int64)),
+    )
+    training, validation = (torch.from_numpy(np.load(SPLIT / f"{part}.npy")) for part in ("train", "validation"))
+    return Data(images.to(device), labels.to(device), training, validation)
