@@ -96,6 +96,35 @@ def test_the_page_against_a_revision(finished: Clone, browser: Browser, tmp_path
     assert "nowhere: no such revision" in failed.stderr
 
 
+VEGA = "vegaEmbed = (place) => { document.querySelector(place).append('drawn by Vega'); }"
+
+
+@pytest.mark.parametrize("network", [True, False])
+def test_the_page_of_dvc(finished: Clone, browser: Browser, tmp_path: Path, network: bool) -> None:
+    """Five charts, and no picture of the same; without a network it says so, and shows those pictures, too.
+
+    In a diff, every picture is inside the window. Vega itself is a stub: the tests have no network.
+    """
+    finished.run("dvc", "plots", "diff", "main~1", "main", "--out", str(tmp_path / "plots"))
+    tab = browser.new_page(viewport={"width": 1280, "height": 800})
+    cdn = "https://cdn.jsdelivr.net/**"
+    tab.route(cdn, lambda route: route.fulfill(body=VEGA, content_type="text/javascript") if network else route.abort())
+    said: list[str] = []
+    tab.on("pageerror", lambda error: said.append(str(error)))
+    tab.goto((tmp_path / "plots/index.html").as_uri())
+    assert said == []
+    text = tab.inner_text("body")
+    assert text.count("drawn by Vega") == (5 if network else 0)
+    assert ("The charts need a network" in text) == (not network)
+    assert ("report/confusion.png" in text) == ("report/training.png" in text) == (not network)
+    edges = tab.evaluate(
+        "[...document.images].map(i => i.getBoundingClientRect()).filter(r => r.width).map(r => [r.left, r.right])"
+    )
+    assert len(edges) == (6 if network else 10)  # errors.png of both; what is in DVC's cache, of main alone
+    assert all(0 <= left < right <= 1280 for left, right in edges)
+    tab.close()
+
+
 def test_the_numbers(finished: Clone) -> None:
     """Every number of evaluate.json follows from plots/predictions.csv: counted here in plain Python."""
     metrics = json.loads((finished.path / "metrics/evaluate.json").read_text())
