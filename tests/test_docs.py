@@ -1,5 +1,6 @@
 """Every command in the Markdown is run, page by page, in a clone of its own; what cannot run there is listed here."""
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -55,8 +56,14 @@ def test_the_commands_of_a_page(finished: Clone, tmp_path: Path, page: str) -> N
 
 
 def test_the_commands_of_the_readme(finished: Clone, tmp_path: Path) -> None:
-    """Those of the README are in the fast suite."""
-    run_page(finished.copy(tmp_path / "clone"), "README.md")
+    """Those of the README are in the fast suite; each of its comparisons is of one change; it ends where it began."""
+    clone = finished.copy(tmp_path / "clone")
+    run_page(clone, "README.md")
+    changed = json.loads(clone.run("dvc", "params", "diff", "main", "wider", "--json").stdout)
+    assert {file: list(keys) for file, keys in changed.items()} == {"recipes/fast.yaml": ["model"]}
+    assert clone.run("git", "branch", "--show-current").stdout == "main\n"
+    assert clone.run("git", "status", "--porcelain").stdout == ""
+    assert clone.repro() == []
 
 
 def run_page(clone: Clone, page: str) -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,6 +76,7 @@ def test_the_page(finished: Clone, browser: Browser, width: int, scheme: str) ->
     assert json.loads((finished.path / "metrics/train.json").read_text())["weights_sha256"] in text
     assert "dvc exp run -S download.dataset=digits -S train.recipe=fast -S train.seed=0" in text
     assert "label_smoothing: 0.03" in text
+    assert f"cpu, exact to the bit; Python {sys.version_info.major}.{sys.version_info.minor}, PyTorch 2." in text
 
 
 @pytest.mark.slow

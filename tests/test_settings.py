@@ -58,7 +58,7 @@ BAD = [
     ("split", "seed: 0", "seed: -1", r"split\.seed: got -1, expected greater than or equal to 0"),
     ("split", "seed: 0", "seed: 0.5", r"split\.seed: got 0\.5, expected a valid integer"),
     ("split", "seed: 0", "seed: yes", r"split\.seed: got 'yes', expected a valid integer"),
-    ("train", "device: auto", "device: gpu", r"train\.device: got 'gpu', expected 'auto', 'cpu' or 'cuda'"),
+    ("train", "device: cpu", "device: auto", r"train\.device: got 'auto', expected 'cpu' or 'cuda'"),
     ("train", "recipe: fast", "recipe: 3", r"train\.recipe: got 3, expected a valid string"),
     ("fast", "epochs: 2", "epochs: 2.0", r"epochs: got 2\.0, expected a valid integer"),
     (
@@ -93,6 +93,12 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     """Where there is no params.yaml, the message says what to do."""
     with pytest.raises(StageError, match=r"params\.yaml: not found; run from the project's root"):
         settings.load(Split, "split", tmp_path / "params.yaml")
+
+
+def test_a_recipe_that_is_not_there_is_answered_with_those_that_are() -> None:
+    """A mistyped name is answered with the list of recipes."""
+    with pytest.raises(StageError, match=r"fsat\.yaml: not found; .*; .*recipes has accurate\.yaml, .*, quick\.yaml$"):
+        settings.load(Recipe, path=PROJECT / "recipes/fsat.yaml")
 
 
 @pytest.mark.parametrize("written", ["1e-05", "1e-5", "0.00001", "1.0e-05", "1E-05"])

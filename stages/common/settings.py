@@ -24,7 +24,10 @@ def read(path: Path) -> Any:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise StageError(f"{path}: not found; run from the project's root, or `git restore {path}`") from None
+        there = ", ".join(sorted(other.name for other in path.parent.glob("*.yaml"))) or "no such files"
+        raise StageError(
+            f"{path}: not found; run from the project's root, or `git restore {path}`; {path.parent} has {there}"
+        ) from None
     return parse(content, str(path))
 
 

@@ -33,6 +33,7 @@ MISLABELLED = (947, 1621, 1901, 2130, 2462, 2597, 2654, 3520, 3558, 5937, 6651, 
 def main() -> None:
     """Evaluate, and write the metrics and the tables."""
     exact.pin()
+    exact.warn_of_other_versions("torch", "numpy", "scipy", "scikit-learn")
     net = model.trained(model.read())
     images, actual = torch.from_numpy(raw.images("t10k").copy()), raw.labels("t10k").astype(np.int64)
     with Workers(available()) as workers:
@@ -74,6 +75,7 @@ def main() -> None:
     if settings.value("download.dataset") == "mnist":
         metrics["accuracy_without_mislabelled"] = float(np.delete(right, MISLABELLED).mean())
     files.write_json(METRICS, metrics)
+    print(f"{METRICS}: accuracy {accuracy:.2%}, {metrics['errors']} errors in {len(actual):,} test images")
 
 
 @dataclass(frozen=True)

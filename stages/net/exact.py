@@ -1,10 +1,18 @@
-"""What makes the same bits everywhere: the instruction set, the random draws, and a digest to compare."""
+"""What makes the same bits everywhere: instruction set, random draws, versions; and a digest to compare."""
 
 import hashlib
 import os
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
 
+import numpy as np
 import torch
+from packaging.requirements import Requirement
 from torch import Tensor
+
+LOCK = Path("requirements.lock")
 
 
 def pin() -> None:
@@ -27,6 +35,34 @@ def pin() -> None:
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def environment(device: torch.device) -> dict[str, str | bool]:
+    """Return what no params file says of a training on `device`: its name, the versions, and whether it is `exact`.
+
+    That is, whether the bits are the same on every x86-64 CPU with AVX2.
+    """
+    on_cpu = device.type == "cpu"
+    return {
+        "device": "cpu" if on_cpu else torch.cuda.get_device_name(device),
+        "exact": on_cpu and torch.backends.cpu.get_cpu_capability() == "AVX2",
+        "python": ".".join(platform.python_version_tuple()[:2]),
+        "torch": torch.__version__.partition("+")[0],  # without the build: +cpu, +cu130
+        "numpy": np.__version__,
+    }
+
+
+def warn_of_other_versions(*packages: str) -> None:
+    """Say on stderr which of `packages` are installed in another version than requirements.lock has."""
+    others = []
+    for line in LOCK.read_text(encoding="utf-8").splitlines():
+        if line.split("==")[0] in packages:
+            locked = Requirement(line.rstrip("\\ "))
+            installed = metadata.version(locked.name)
+            if (not locked.marker or locked.marker.evaluate()) and installed not in locked.specifier:
+                others.append(f"{locked.name} {installed} (expected {locked.specifier})")
+    if others:
+        print(f"{LOCK}: other versions are installed, the bits may differ: {', '.join(others)}", file=sys.stderr)
 
 
 def generator(seed: int, *purpose: str | int) -> torch.Generator:

@@ -1,4 +1,4 @@
-"""The trained model as a file: recipe, layers and weights, with the digest of the weights."""
+"""The trained model as a file: recipe, layers, environment and weights, with the digest of the weights."""
 
 import io
 import pickle
@@ -15,13 +15,19 @@ from stages.net import exact, layers
 MODEL = Path("models/model.pt")
 
 
-def write(recipe: str, description: list[str], net: nn.Module) -> str:
-    """Write `net`, which `description` (its layers) and `recipe` (a name) gave, to MODEL; return its digest."""
+def write(recipe: str, description: list[str], net: nn.Module, environment: dict[str, str | bool]) -> str:
+    """Write `net`, which `description` (its layers) and `recipe` (a name) gave in `environment`; return its digest."""
     # A copy of each tensor: they are parts of one vector, which would be saved as a whole.
     weights = {name: values.cpu().clone() for name, values in net.state_dict().items()}
     digest = exact.digest(weights)
     content = io.BytesIO()
-    model = {"recipe": recipe, "layers": description, "weights": weights, "weights_sha256": digest}
+    model = {
+        "recipe": recipe,
+        "layers": description,
+        "environment": environment,
+        "weights": weights,
+        "weights_sha256": digest,
+    }
     torch.save(model, content)
     files.write_whole(MODEL, content.getvalue())
     return digest

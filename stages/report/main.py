@@ -55,6 +55,7 @@ class Picture(NamedTuple):
 def main(against: str | None = None) -> None:
     """Draw the pictures and the page; or, `against` a revision, the page that shows both."""
     exact.pin()
+    exact.warn_of_other_versions("matplotlib", "pillow")
     matplotlib.rcdefaults()  # whatever a matplotlibrc in this folder says
     run = runs.load(None)
     test = raw.images("t10k")
@@ -64,7 +65,9 @@ def main(against: str | None = None) -> None:
         shown = {name: pictures.png(figure) for name, figure in drawn.items()}
         for name, content in shown.items():
             files.write_whole(FOLDER / f"{name}.png", content)
-        files.write_whole(FOLDER / "index.html", page([run], [shown], None))
+        target = FOLDER / "index.html"
+        files.write_whole(target, page([run], [shown], trained_in=model.read()["environment"]))
+        print(f"{target}: accuracy {run.metrics['accuracy']:.2%}, {run.metrics['errors']} errors")
         return
     other = runs.load(against)
     verdict = comparison.compare(other, run)["verdict"]
@@ -77,7 +80,12 @@ def main(against: str | None = None) -> None:
     print(f"{target}: {verdict}")
 
 
-def page(shown: list[Run], drawn: list[dict[str, bytes]], verdict: str | None) -> bytes:
+def page(
+    shown: list[Run],
+    drawn: list[dict[str, bytes]],
+    verdict: str | None = None,
+    trained_in: dict[str, str | bool] | None = None,
+) -> bytes:
     """Return the page that shows the runs `shown` and their pictures, as PNG by name, side by side."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     texts = [run.shown() for run in shown]
@@ -92,6 +100,7 @@ def page(shown: list[Run], drawn: list[dict[str, bytes]], verdict: str | None) -
                 if name in drawn[0]
             },
             verdict=verdict,
+            trained_in=trained_in,
             recipe=Path("recipes", f"{shown[-1].recipe}.yaml").read_text(encoding="utf-8"),
             seed=settings.value("train.seed"),
         )

@@ -8,6 +8,7 @@ recipes/NAME.yaml all the rest.
 """
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -30,7 +31,7 @@ class Train(settings.Settings):
     """The section `train` of params.yaml."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)]
-    device: Literal["auto", "cpu", "cuda"]
+    device: Literal["cpu", "cuda"]
     recipe: str
 
 
@@ -39,27 +40,33 @@ def main() -> None:
     exact.pin()
     train = settings.load(Train, "train")
     chosen = settings.load(recipe.Recipe, path=recipe.path(train.recipe))
-    device = choose(train.device)
+    device = find(train.device)
     configuration = checkpoint.configuration(declared.fingerprint("train"), device)
     unfinished = checkpoint.Checkpoint(configuration)
     with Processes(device) as processes, Workers(available() if device.type == "cpu" else 1) as workers:
         processes.check_same(configuration)
+        if processes.rank == 0:
+            exact.warn_of_other_versions("torch", "numpy")
+            if device.type == "cpu" and torch.cuda.is_available():
+                print("a GPU is here: dvc exp run -S train.device=cuda", file=sys.stderr)
         net, curve = fit(chosen, train.seed, read(device), workers, processes, unfinished)
     if processes.rank > 0:
         return  # the first process writes for all
-    digest = model.write(train.recipe, chosen.model, net)
+    digest = model.write(train.recipe, chosen.model, net, exact.environment(device))
     final = dict(zip(MEASURES, curve.epochs[-1][2:], strict=True))
     parameters = sum(parameter.numel() for parameter in net.parameters())
     files.write_json(METRICS, {"weights_sha256": digest[:METRICS_DIGITS], "parameters": parameters, **final})
     unfinished.delete()
+    accuracy = final["validation_accuracy"]
+    print(f"{model.MODEL}: validation accuracy {accuracy:.2%}, weights {digest[:METRICS_DIGITS]}")
 
 
-def choose(device: Literal["auto", "cpu", "cuda"]) -> torch.device:
-    """Return the device to train on; `auto` is the GPU if there is one. Raises StageError if it is not there."""
-    if device == "cuda" and not torch.cuda.is_available():
-        raise errors.StageError("params.yaml: train.device: got 'cuda', but PyTorch finds no GPU; take auto or cpu")
-    if device == "cpu" or not torch.cuda.is_available():
+def find(device: Literal["cpu", "cuda"]) -> torch.device:
+    """Return the device to train on. Raises StageError if it is not there."""
+    if device == "cpu":
         return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise errors.StageError("params.yaml: train.device: got 'cuda', but PyTorch finds no GPU; expected 'cpu'")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
