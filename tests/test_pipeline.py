@@ -54,18 +54,33 @@ def test_two_clones_end_with_the_same_bytes(finished: Clone, tmp_path: Path) -> 
     """Two threads, blanks in the path, another hash seed, zone, language and umask: all comes out as committed."""
     clone = finished.clone(tmp_path / "a folder with blanks")
     elsewhere = {"PYTHONHASHSEED": "4711", "TZ": "Asia/Kathmandu", "LANG": "tr_TR.UTF-8", "LC_ALL": "tr_TR.UTF-8"}
-    clone.run("sh", "-c", "umask 077; exec dvc repro", OMP_NUM_THREADS="2", **elsewhere)
+    done = clone.run("sh", "-c", "umask 077; exec dvc repro", OMP_NUM_THREADS="2", **elsewhere)
+    assert "report/index.html: accuracy " in done.stdout
     assert clone.run("git", "status", "--porcelain").stdout == ""
     assert (clone.path / "models/model.pt").read_bytes() == (finished.path / "models/model.pt").read_bytes()
     assert clone.repro() == []
 
 
 def test_stages_run_without_dvc(finished: Clone, tmp_path: Path) -> None:
-    """`python -m stages.NAME`, one after the other, writes what `dvc repro` writes."""
+    """`python -m stages.NAME`, one after the other, writes what `dvc repro` writes, and ends with what it found."""
     clone = finished.clone(tmp_path / "clone")
-    for stage in STAGES:
-        clone.run("python", "-m", f"stages.{stage}")
+    done = {stage: clone.run("python", "-m", f"stages.{stage}") for stage in STAGES}
     assert clone.run("git", "status", "--porcelain").stdout == ""
+    assert {stage: of.stderr for stage, of in done.items()} == dict.fromkeys(STAGES, "")
+    metrics = json.loads((clone.path / "metrics/evaluate.json").read_text())
+    train = json.loads((clone.path / "metrics/train.json").read_text())
+    said = f"accuracy {metrics['accuracy']:.2%}, {metrics['errors']} errors"
+    *epochs, trained = done["train"].stdout.splitlines()
+    assert [line.split(":")[0] for line in epochs] == ["epoch 0/2", "epoch 1/2", "epoch 2/2"]  # and no progress bar
+    assert {stage: of.stdout for stage, of in done.items()} == {
+        "download": "data/raw/MNIST/raw: digits, 1,297 training and 500 test images\n",
+        "split": "data/split: 1,167 train, 130 validation, 500 test images, 0 duplicates\n",
+        "train": done["train"].stdout,
+        "evaluate": f"metrics/evaluate.json: {said} in 500 test images\n",
+        "report": f"report/index.html: {said}\n",
+    }
+    accuracy, weights = train["validation_accuracy"], train["weights_sha256"]
+    assert trained == f"models/model.pt: validation accuracy {accuracy:.2%}, weights {weights}"
 
 
 def test_train_imports_what_it_uses(finished: Clone, tmp_path: Path) -> None:

@@ -40,7 +40,24 @@ def run_stage(stage: str, **options: str) -> NoReturn:
         with declared.unchanged(stage):
             importlib.import_module(f"stages.{stage}.main").main(**values)
 
-    _end(exit_status(checked))
+    status = 1
+    try:
+        status = exit_status(checked)
+    finally:
+        if status and Path(os.environ.get("DVC_ROOT", "/")).resolve() == Path.cwd():
+            _show_way_back(stage)
+    _end(status)
+
+
+def _show_way_back(stage: str) -> None:
+    """Say how to get back what DVC removed before it ran `stage`."""
+    from stages.common import settings
+
+    entry = settings.read(Path("dvc.yaml"))["stages"][stage]
+    outs = [out for out in entry.get("metrics", []) + entry.get("plots", []) if isinstance(out, dict)]
+    tracked = [name for out in outs for name, options in out.items() if not options.get("cache", True)]
+    restore = f"git restore {' '.join(tracked)} && " if tracked else ""
+    print(f"DVC removed what {stage} wrote before; to get it back: {restore}dvc checkout", file=sys.stderr)
 
 
 def run_tool(

@@ -68,6 +68,7 @@ def main() -> None:
     check(contents)
     for name, content in contents.items():
         files.write_whole(raw.FOLDER / name, content)
+    print(f"{raw.FOLDER}: {dataset}, {len(raw.labels('train')):,} training and {len(raw.labels('t10k')):,} test images")
 
 
 def check(contents: dict[str, bytes]) -> None:

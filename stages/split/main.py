@@ -53,6 +53,8 @@ def main() -> None:
     files.write_npy(VALIDATION, validation)
     files.write_csv(CLASS_COUNTS, ("class", *counts), zip(range(raw.CLASSES), *counts.values(), strict=True))
     files.write_json(METRICS, metrics)
+    sizes = ", ".join(f"{len(of):,} {part}" for part, of in parts.items())
+    print(f"{TRAIN.parent}: {sizes} images, {metrics['duplicates']} duplicates")
 
 
 def read_writers(labels: np.ndarray) -> np.ndarray:

@@ -25,6 +25,7 @@ from stages.train.recipe import Recipe
 TRAINING = Path("plots/training.csv")
 MEASURES = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 POINTS = 100  # of the loss of the batches in plots/training.csv, about
+BAR = "{desc} {bar} {n_fmt}/{total_fmt} steps, {elapsed}, {remaining} left"
 WRITTEN_TOGETHER = 10  # points: a write in each hundredth of a run would slow `quick` by a tenth
 Shard = tuple[Tensor, Tensor, torch.Generator]
 
@@ -75,9 +76,9 @@ def fit(
     if curve.epochs and processes.rank == 0:
         write_curve(curve, recipe.batch_size, point)  # DVC deletes it before a stage runs
     silent = processes.rank > 0 or not sys.stderr.isatty()
-    with tqdm(total=epochs * steps, unit="step", disable=silent) as bar:
+    done = max(len(curve.epochs) - 1, 0) * steps
+    with tqdm(initial=done, total=epochs * steps, bar_format=BAR, disable=silent) as bar:
         for epoch in range(len(curve.epochs), epochs + 1):
-            bar.update(max(epoch - 1, 0) * steps - bar.n)
             if epoch > 0:  # epoch 0 is the untrained net
                 pending: list[Tensor] = []  # on a GPU, a number is fetched only where it is needed
                 for loss in train_epoch(recipe, seed, epoch, data, gradient, optimizer):
@@ -86,6 +87,7 @@ def fit(
                     if (len(curve.losses) + len(pending)) % (WRITTEN_TOGETHER * point) == 0:
                         curve.losses += checked(pending, curve, recipe)
                         pending.clear()
+                        describe(bar, curve, epochs)
                         if processes.rank == 0:
                             write_curve(curve, recipe.batch_size, point)
                 curve.losses += checked(pending, curve, recipe)
@@ -93,10 +95,10 @@ def fit(
             if not all(map(math.isfinite, measures)):
                 raise diverged(f"the loss after epoch {epoch} is {measures[0]}", recipe)
             curve.epochs.append([epoch, epoch * steps * recipe.batch_size, *measures])
+            describe(bar, curve, epochs)
             if processes.rank == 0:
                 write_curve(curve, recipe.batch_size, point)
-                if silent:
-                    print_epoch(curve, epochs)
+                print_epoch(curve, epochs)
                 unfinished.save((net.state_dict(), optimizer.state(), curve.losses, curve.epochs))
     return net, curve
 
@@ -151,11 +153,20 @@ def write_curve(curve: Curve, batch_size: int, point: int) -> None:
     files.write_csv(TRAINING, ("examples", "epoch", "batch_loss", *MEASURES), rows)
 
 
+def describe(bar: "tqdm[Any]", curve: Curve, epochs: int) -> None:
+    """Say on `bar` which epoch goes on, the mean loss of its last batches, and the last validation accuracy."""
+    epoch, _, train_loss, *_, accuracy = curve.epochs[-1]
+    last = curve.losses[-WRITTEN_TOGETHER:] or [train_loss]
+    loss, epoch = math.fsum(last) / len(last), min(epoch + 1, epochs)
+    bar.set_description_str(f"epoch {epoch}/{epochs}, loss {loss:.3f}, validation accuracy {accuracy:.2%}")
+
+
 def print_epoch(curve: Curve, epochs: int) -> None:
-    """Print what the last epoch measured, where nobody sees a progress bar."""
+    """Print what the last epoch measured, above the progress bar."""
     epoch, _, *measures = curve.epochs[-1]
     named = (f"{name} {value:.4f}" for name, value in zip(MEASURES, measures, strict=True))
-    print(f"epoch {epoch}/{epochs}:", *named, flush=True)
+    with tqdm.external_write_mode():
+        print(f"epoch {epoch}/{epochs}:", *named, flush=True)
 
 
 def batches(recipe: Recipe, seed: int, epoch: int, training: Tensor) -> Iterator[list[Shard]]:
