@@ -18,7 +18,7 @@ import torch
 
 from stages.common.errors import StageError
 from stages.net import exact
-from stages.train.__main__ import find
+from stages.train.main import find
 from tests.conftest import PROJECT, Clone
 
 COLUMNS = 100

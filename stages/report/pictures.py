@@ -23,8 +23,8 @@ def png(figure: Figure) -> bytes:
     """Return `figure` as PNG of 256 colours, which is a third of the size and looks the same."""
     figure.set_dpi(DPI)
     canvas, content = FigureCanvasAgg(figure), io.BytesIO()
-    canvas.draw()
-    drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    canvas.draw()  # type: ignore[no-untyped-call]
+    drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")  # type: ignore[no-untyped-call]
     # Pillow writes no version of a program, which would be another on each machine
     drawn.quantize(256, dither=Image.Dither.NONE).save(content, format="png", optimize=True)
     return content.getvalue()
