@@ -1,5 +1,9 @@
 """Threads that share work out."""
 
+import json
+import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -7,6 +11,7 @@ import pytest
 
 from stages.common.errors import StageError
 from stages.net.workers import Workers, available
+from tests.conftest import PROJECT
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
@@ -66,3 +71,39 @@ def test_omp_num_threads_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "many")
     with pytest.raises(StageError, match="OMP_NUM_THREADS: got 'many', expected a whole number"):
         available()
+
+
+CORES_OF_WORKERS = """
+import json, os, threading
+started_with = sorted(os.sched_getaffinity(0))
+from stages.net.workers import Workers, available
+bound_to = sorted(os.sched_getaffinity(0))
+count = available()
+barrier = threading.Barrier(2, timeout=30)
+with Workers(2) as workers:
+    of_threads = workers.map(lambda piece: (barrier.wait(), sorted(os.sched_getaffinity(0)))[1], range(2))
+print(json.dumps({"started_with": started_with, "bound_to": bound_to, "of_threads": of_threads, "count": count}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("variable", "cores"),
+    [("", "all"), ("OMP_PROC_BIND=true", "all"), ("OMP_PLACES=cores", "one"), ("GOMP_CPU_AFFINITY", "all")],
+)
+def test_workers_are_not_bound_to_one_core(variable: str, cores: str) -> None:
+    """Whatever OpenMP is told: each worker has the cores that the process was started with, be it all or one."""
+    mine = os.sched_getaffinity(0)
+    expected = sorted(mine) if cores == "all" else [max(mine)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    if variable:
+        name, _, value = variable.partition("=")
+        environment[name] = value or ",".join(map(str, expected))
+    try:
+        os.sched_setaffinity(0, expected)
+        command = [sys.executable, "-c", CORES_OF_WORKERS]
+        done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=True)
+    finally:
+        os.sched_setaffinity(0, mine)
+    told = json.loads(done.stdout)
+    assert len(told.pop("bound_to")) == (1 if variable else len(expected)), "this OpenMP binds no thread"
+    assert told == {"started_with": expected, "of_threads": [expected] * 2, "count": len(expected)}

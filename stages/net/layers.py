@@ -9,14 +9,17 @@ import inspect
 import json
 import math
 from collections.abc import Callable
+from typing import Annotated, Any
 
 import torch
+from pydantic import ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, validate_call
 from torch import Tensor, nn
 
 from stages.common import raw
 
 PIXELS = (1, 28, 28)  # channels, height, width of an image
-Shape = torch.Size | tuple[int, ...]
+Shape = tuple[int, ...]
+Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Normalize(nn.Module):
@@ -39,8 +42,6 @@ class Dropout(nn.Module):
 
     def __init__(self, probability: float, channels: bool):
         super().__init__()
-        if not 0 <= probability < 1:
-            raise ValueError("the probability is from 0 to less than 1")
         self.probability, self.channels = probability, channels
         self.random: torch.Generator | None = None
 
@@ -77,43 +78,52 @@ def draw_from(net: nn.Module, random: torch.Generator) -> None:
 
 
 # A layer for a recipe is a function here: from the shape (channels, height, width) that it is given, and the values
-# behind its name, to the module.
+# behind its name, to the module. The values are checked by their types.
 
 
-def normalize(shape: Shape, mean: float, std: float) -> nn.Module:
+def normalize(shape: Shape, /, mean: float, std: PositiveFloat) -> nn.Module:
     return Normalize(mean, std)
 
 
-def conv(shape: Shape, channels: int, kernel: int, stride: int = 1, padding: int = 0, bias: bool = True) -> nn.Module:
+def conv(
+    shape: Shape,
+    /,
+    channels: PositiveInt,
+    kernel: PositiveInt,
+    stride: PositiveInt = 1,
+    padding: NonNegativeInt = 0,
+    bias: bool = True,
+) -> nn.Module:
     return nn.Conv2d(shape[0], channels, kernel, stride, padding, bias=bias)
 
 
-def linear(shape: Shape, features: int, bias: bool = True) -> nn.Module:
+def linear(shape: Shape, /, features: PositiveInt, bias: bool = True) -> nn.Module:
     return Linear(math.prod(shape), features, bias)
 
 
-def batch_norm(shape: Shape) -> nn.Module:
+def batch_norm(shape: Shape, /) -> nn.Module:
     return nn.BatchNorm2d(shape[0])
 
 
-def relu(shape: Shape) -> nn.Module:
+def relu(shape: Shape, /) -> nn.Module:
     return nn.ReLU(inplace=True)
 
 
-def max_pool(shape: Shape, kernel: int = 2) -> nn.Module:
+def max_pool(shape: Shape, /, kernel: PositiveInt = 2) -> nn.Module:
     return nn.MaxPool2d(kernel)
 
 
-def dropout(shape: Shape, probability: float) -> nn.Module:
+def dropout(shape: Shape, /, probability: Probability) -> nn.Module:
     return Dropout(probability, channels=False)
 
 
-def dropout_2d(shape: Shape, probability: float) -> nn.Module:
+def dropout_2d(shape: Shape, /, probability: Probability) -> nn.Module:
     return Dropout(probability, channels=True)
 
 
 LAYERS: dict[str, Callable[..., nn.Module]] = {
-    layer.__name__: layer for layer in (normalize, conv, linear, batch_norm, relu, max_pool, dropout, dropout_2d)
+    layer.__name__: validate_call(config=ConfigDict(strict=True, allow_inf_nan=False))(layer)
+    for layer in (normalize, conv, linear, batch_norm, relu, max_pool, dropout, dropout_2d)
 }
 
 
@@ -131,17 +141,20 @@ def build(description: list[str]) -> nn.Sequential:
             raise ValueError(f"one of the layers {', '.join(LAYERS)}; layer {place} is `{line}`")
         make = LAYERS[name]
         try:
-            positional = [json.loads(value) for value in values if "=" not in value]
-            named = {key: json.loads(value) for key, _, value in (v.partition("=") for v in values if "=" in v)}
-            layer = make(shape, *positional, **named)
+            positional = [_value(value) for value in values if "=" not in value]
+            pairs = [value.partition("=") for value in values if "=" in value]
+            named = {key: _value(value) for key, _, value in pairs}
+            if len(named) < len(pairs):
+                raise ValueError("a name stands twice")
+            layer = make(tuple(shape), *positional, **named)
             # One image says what shape comes out, and whether the layer fits at all. PyTorch's meta device would need
             # no arithmetic, but two seconds for its first import.
             with torch.inference_mode():
                 shape = layer.eval()(torch.zeros(1, *shape)).shape[1:]
             layer.train()
         except (TypeError, ValueError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"`{name} {_usage(make)}`; layer {place} is `{line}` ({reason})") from None
+            reason = _reason(error, make) if isinstance(error, ValidationError) else str(error).splitlines()[0]
+            raise ValueError(f"`{_usage(make)}`; layer {place} is `{line}` ({reason})") from None
         net.add_module(f"{place}_{name}", layer)
     if shape != (raw.CLASSES, 1, 1):
         raise ValueError(f"`linear {raw.CLASSES}` as the last layer; what comes out has the shape {tuple(shape)}")
@@ -149,11 +162,39 @@ def build(description: list[str]) -> nn.Sequential:
     return net
 
 
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text  # which is of no layer's types: the check by them says so
+
+
 def _usage(make: Callable[..., nn.Module]) -> str:
+    values = list(inspect.signature(make).parameters.values())[1:]
     return " ".join(
-        value.name.upper() if value.default is value.empty else f"[{value.name}={json.dumps(value.default)}]"
-        for value in list(inspect.signature(make).parameters.values())[1:]
+        [make.__name__]
+        + [v.name.upper() if v.default is v.empty else f"[{v.name}={json.dumps(v.default)}]" for v in values]
     )
+
+
+def _reason(error: ValidationError, make: Callable[..., nn.Module]) -> str:
+    """Return what is wrong with the values for the layer that `make` makes."""
+    names, reasons = list(inspect.signature(make).parameters), []
+    for problem in error.errors():
+        (place,), got = problem["loc"], problem["input"]
+        name = names[place] if isinstance(place, int) and place < len(names) else str(place)
+        match problem["type"]:
+            case "missing_argument":
+                reasons.append(f"no {name.upper()}")
+            case "unexpected_positional_argument":
+                reasons.append(f"{json.dumps(got)} is one value too many")
+            case "unexpected_keyword_argument":
+                reasons.append(f"it has no `{name}`")
+            case "multiple_argument_values":
+                reasons.append(f"{name} is given twice")
+            case _:
+                reasons.append(f"{name} is {json.dumps(got)}, not {problem['msg'].removeprefix('Input should be ')}")
+    return "; ".join(reasons)
 
 
 def draw_weights(net: nn.Module, random: torch.Generator) -> None:
