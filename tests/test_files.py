@@ -1,6 +1,11 @@
 """Files appear whole or not at all, with the same bytes for the same content."""
 
+import itertools
 import math
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +13,7 @@ import pytest
 
 from stages.common import files, idx
 from stages.common.errors import StageError
+from tests.conftest import PROJECT
 
 
 def test_json_is_sorted_and_rounded(tmp_path: Path) -> None:
@@ -38,6 +44,84 @@ def test_a_failed_write_leaves_no_part(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="taken"):
         files.write_whole(tmp_path / "taken", b"content")
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+KILLED_IN_A_WRITE = """
+import os, signal
+from pathlib import Path
+from stages.common import files
+os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL)
+files.write_whole(Path("{name}"), b"content")
+"""
+
+
+def test_the_file_of_a_killed_write_is_removed(tmp_path: Path) -> None:
+    """The next write of the same file removes it: not those of other files, nor those of processes that still run."""
+
+    def names() -> set[str]:
+        return {path.name for path in tmp_path.iterdir()}
+
+    for name in ("m[1].json", "other.json"):
+        code = KILLED_IN_A_WRITE.format(name=tmp_path / name)
+        assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT).returncode == -signal.SIGKILL
+    first, second = sorted(names())
+    assert (first.endswith(".tmp"), second.endswith(".tmp")) == (True, True)
+    others = {second, f"m[1].json.{os.getppid()}.tmp", "m[1].json.mine.tmp", "m[1].json.tmp"}
+    for name in others:
+        (tmp_path / name).touch()
+    files.write_json(tmp_path / "m[1].json", {})
+    assert names() == {"m[1].json", *others}
+    files.remove_stale(tmp_path)
+    assert names() == {"m[1].json", *others - {second}}
+
+
+ROWS = np.arange(0, 400, 2)
+
+
+def test_rows_come_back(tmp_path: Path) -> None:
+    """What `write_npy` wrote."""
+    files.write_npy(tmp_path / "rows.npy", ROWS)
+    assert np.array_equal(files.read_rows(tmp_path / "rows.npy", 399), ROWS)
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        (ROWS.astype(np.int32), r"int32 of shape \(200,\)"),
+        (ROWS.astype(np.float64), r"float64 of shape \(200,\)"),
+        (ROWS.reshape(20, 10), r"int64 of shape \(20, 10\)"),
+        (ROWS[:0], r"int64 of shape \(0,\)"),
+        (ROWS + 1, r"not rows of 0 to 398 in rising order"),
+        (ROWS - 1, r"not rows of 0 to 398"),
+        (ROWS[::-1].copy(), r"not rows of 0 to 398"),
+        (ROWS.repeat(2), r"not rows of 0 to 398"),
+    ],
+)
+def test_other_rows_are_refused(tmp_path: Path, rows: np.ndarray, reason: str) -> None:
+    """Another dtype or shape, none, and rows that are out of range, twice there or not in order."""
+    files.write_npy(tmp_path / "rows.npy", rows)
+    with pytest.raises(StageError, match=rf"rows\.npy: damaged \({reason}.*\); delete it and run `dvc repro`"):
+        files.read_rows(tmp_path / "rows.npy", 399)
+
+
+@pytest.mark.filterwarnings("ignore:Data type alias")  # NumPy's, of a damaged dtype
+def test_a_damaged_file_of_rows_is_refused(tmp_path: Path) -> None:
+    """Cut anywhere, longer, or with any bit of its header flipped, it is refused by name, or gives the same rows."""
+    path = tmp_path / "rows.npy"
+    files.write_npy(path, ROWS)
+    content = path.read_bytes()
+    damaged = [content[:size] for size in range(0, len(content), 61)] + [content + b"\0"]
+    for place, bit in itertools.product(range(128), range(8)):
+        damaged.append(content[:place] + bytes([content[place] ^ (1 << bit)]) + content[place + 1 :])
+    refused = 0
+    for other in damaged:
+        path.write_bytes(other)
+        try:
+            assert np.array_equal(files.read_rows(path, 399), ROWS)
+        except StageError as error:
+            assert str(error).startswith(f"{path}: damaged (")
+            refused += 1
+    assert refused >= len(damaged) - 10  # a blank is padding here and there
 
 
 def test_idx_known_bytes(tmp_path: Path) -> None:

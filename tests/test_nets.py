@@ -1,5 +1,7 @@
 """Nets from lists of layers: shapes, counts of parameters, draws, and the library behind each convolution."""
 
+import io
+import re
 from pathlib import Path
 
 import pytest
@@ -95,15 +97,70 @@ def test_a_linear_layer_is_pytorchs() -> None:
     torch.testing.assert_close(net(pixels), linear(net[0](pixels).flatten(1)))
 
 
-@pytest.mark.parametrize("damage", ["empty", "another file", "cut", "a bit"])
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("conv 16", r"no KERNEL"),
+        ("conv", r"no CHANNELS; no KERNEL"),
+        ("conv 16 5 1 0 true 7", r"7 is one value too many"),
+        ("conv 16 5 strid=2", r"it has no `strid`"),
+        ("conv 16 5 shape=2", r"it has no `shape`"),
+        ("conv 16 5 kernel=3", r"kernel is given twice"),
+        ("conv 16 5 stride=1 stride=2", r"a name stands twice"),
+        ("conv 16 5 stride", r'stride is "stride", not a valid integer'),
+        ("conv 16 5 stride=", r'stride is "", not a valid integer'),
+        ("conv 16.0 5", r"channels is 16\.0, not a valid integer"),
+        ("conv true 5", r"channels is true, not a valid integer"),
+        ("conv [16] 5", r"channels is \[16\], not a valid integer"),
+        ("conv 16 0", r"kernel is 0, not greater than 0"),
+        ("conv 16 5 padding=-1", r"padding is -1, not greater than or equal to 0"),
+        ("conv 16 29", r"Kernel size can't be greater than actual input size"),
+        ("conv 16 5 bias=no", r'bias is "no", not a valid boolean'),
+        ("linear 10 1", r"bias is 1, not a valid boolean"),
+        ("max_pool 29", r"Output size is too small"),
+        ("batch_norm 16", r"16 is one value too many"),
+        ("normalize 0.1307", r"no STD"),
+        ("normalize 0.1307 0", r"std is 0, not greater than 0"),
+        ("normalize 0,1307 1", r'mean is "0,1307", not a valid number'),
+        ("normalize NaN 1", r"mean is NaN, not a finite number"),
+        ("normalize 0 1e400", r"std is Infinity, not a finite number"),
+        ("dropout 1", r"probability is 1, not less than 1"),
+        ("dropout_2d -0.1", r"probability is -0\.1, not greater than or equal to 0"),
+    ],
+)
+def test_a_malformed_layer_is_refused(line: str, reason: str) -> None:
+    """The message has the layer's usage, its place, the line itself, and what is wrong with it."""
+    usage = rf"`{line.split()[0]}( [A-Z]+)*( \[[a-z]+=\w+\])*`"
+    with pytest.raises(ValueError, match=rf"^{usage}; layer 2 is `{re.escape(line)}` \(.*{reason}.*\)$"):
+        layers.build(["batch_norm", line, "linear 10"])
+
+
+@pytest.mark.parametrize("line", ["", "max_pol", "Conv 16 5", "conv(16, 5)", "conv: 16 5"])
+def test_an_unknown_layer_is_refused(line: str) -> None:
+    """The message has all the layers that there are."""
+    known = "normalize, conv, linear, batch_norm, relu, max_pool, dropout, dropout_2d"
+    with pytest.raises(ValueError, match=rf"^one of the layers {known}; layer 1 is `{re.escape(line)}`$"):
+        layers.build([line, "linear 10"])
+
+
+@pytest.mark.parametrize("damage", ["empty", "another file", "cut", "a bit of a weight", "a layer", "a digest"])
 def test_a_damaged_model_is_named(
     finished: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
-    """Its name, and what to do; a single bit of a weight is noticed."""
+    """Its name, and what to do; a single bit of a weight or of a layer's line is noticed."""
     content = (finished.path / "models/model.pt").read_bytes()
     half = len(content) // 2
-    flipped = content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :]
-    damaged = {"empty": b"", "another file": b"no model", "cut": content[:half], "a bit": flipped}[damage]
+    other = io.BytesIO()
+    torch.save({**torch.load(io.BytesIO(content), weights_only=True), "weights_sha256": "0" * 64}, other)
+    damaged = {
+        "empty": b"",
+        "another file": b"no model",
+        "cut": content[:half],
+        "a bit of a weight": content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :],
+        "a layer": content.replace(b"normalize 0.1307", b"normalize 0.1306", 1),
+        "a digest": other.getvalue(),
+    }[damage]
+    assert damaged != content
     monkeypatch.chdir(tmp_path)
     model.MODEL.parent.mkdir()
     model.MODEL.write_bytes(damaged)

@@ -6,17 +6,21 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
+from stages.common import files, idx, raw
 from stages.common.errors import StageError
 from stages.net import exact, inference, layers
 from stages.net.workers import Workers
+from stages.train import __main__ as stage
 from stages.train import checkpoint, fit
 from stages.train.gradients import ShardedGradient
 from stages.train.processes import Processes
 from stages.train.recipe import Recipe
+from tests.steps import Unsaved, made_up
 
 MODEL = ["normalize 0.5 0.5", "conv 8 5", "max_pool", "batch_norm", "relu", "linear 10"]
 RECIPE: dict[str, Any] = {
@@ -40,31 +44,20 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def data() -> fit.Data:
     """200 random images, 150 of them to train on."""
-    random = torch.Generator().manual_seed(0)
-    images = torch.randint(256, (200, 28, 28), dtype=torch.uint8, generator=random)
-    labels = torch.randint(10, (200,), generator=random)
-    return fit.Data(images, labels, torch.arange(150), torch.arange(150, 200))
+    return made_up(200, training=150)
 
 
-class Unsaved(checkpoint.Checkpoint):
-    """A checkpoint in memory."""
-
-    def __init__(self, content: bytes = b""):
-        self.content = content
-
-    def save(self, state: Any) -> None:
-        """Keep nothing: these runs are not interrupted."""
-
-    def read(self) -> bytes:
-        """Return what it was made with."""
-        return self.content
-
-
-def fitted(data: fit.Data, workers: int = 1, seed: int = 0, **changes: Any) -> tuple[str, fit.Curve]:
+def fitted(
+    data: fit.Data,
+    workers: int = 1,
+    seed: int = 0,
+    unfinished: checkpoint.Checkpoint = Unsaved(),  # noqa: B008 - it keeps nothing
+    **changes: Any,
+) -> tuple[str, fit.Curve]:
     """Return the digest of the weights and the curve of a training."""
     recipe = Recipe(**{**RECIPE, **changes})
     with Workers(workers) as threads, Processes(torch.device("cpu")) as processes:
-        net, curve = fit.fit(recipe, seed, data, threads, processes, Unsaved())
+        net, curve = fit.fit(recipe, seed, data, threads, processes, unfinished)
     return exact.digest(net.state_dict()), curve
 
 
@@ -79,15 +72,11 @@ def test_dropout_draws_the_same_for_any_number_of_workers(data: fit.Data) -> Non
     assert fitted(data, model=["conv 8 5", "max_pool", "relu", "linear 10"])[0] != first[0]
 
 
-def test_more_epochs_go_on_from_fewer(data: fit.Data) -> None:
-    """With a constant schedule the first 3 epochs of 8 are those of the 3-epoch run: weights, optimizer and curve.
-
-    A run that was killed after its last epoch writes the curve again.
-    """
+def test_more_epochs_begin_with_fewer(data: fit.Data) -> None:
+    """With a constant schedule the first 3 epochs of 8 are those of the 3-epoch run: weights, optimizer and curve."""
 
     class Kept(Unsaved):
         def __init__(self) -> None:
-            super().__init__()
             self.states: list[bytes] = []
 
         def save(self, state: Any) -> None:
@@ -95,19 +84,71 @@ def test_more_epochs_go_on_from_fewer(data: fit.Data) -> None:
             torch.save(state, content)
             self.states.append(content.getvalue())
 
-    kept = {}
-    for epochs in (3, 8):
-        recipe = Recipe(**{**RECIPE, "model": DROPOUT, "epochs": epochs})
-        kept[epochs] = Kept()
-        with Workers(1) as threads, Processes(torch.device("cpu")) as processes:
-            fit.fit(recipe, 0, data, threads, processes, kept[epochs])
-    assert len(kept[8].states) == 9  # the untrained net, too
-    assert kept[8].states[:4] == kept[3].states
+    longer, shorter = Kept(), Kept()
+    fitted(data, unfinished=longer, model=DROPOUT, epochs=8)
+    fitted(data, unfinished=shorter, model=DROPOUT, epochs=3)
+    assert len(longer.states) == 9  # the untrained net, too
+    assert longer.states[:4] == shorter.states
+
+
+class Stopped(checkpoint.Checkpoint):
+    """A checkpoint whose run is interrupted once it has saved the epoch `last`."""
+
+    def __init__(self, last: int):
+        super().__init__("the configuration")
+        self.last = last
+
+    def save(self, state: Any) -> None:
+        """Save, and stop."""
+        super().save(state)
+        if state[3][-1][0] == self.last:
+            raise KeyboardInterrupt
+
+
+FILE = checkpoint.FOLDER / "the configuration.pt"
+
+
+@pytest.mark.parametrize("last", [0, 1, 2, 3])
+def test_an_interrupted_training_goes_on_to_the_same_bits(
+    data: fit.Data, capsys: pytest.CaptureFixture[str], last: int
+) -> None:
+    """Weights, optimizer, curve: as if there had been no interruption, be it after the last epoch."""
+    through = fitted(data, model=DROPOUT, epochs=3, schedule="one_cycle")
     written = fit.TRAINING.read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        fitted(data, unfinished=Stopped(last), model=DROPOUT, epochs=3, schedule="one_cycle")
     fit.TRAINING.unlink()  # as DVC does before it runs the stage again
-    with Workers(1) as threads, Processes(torch.device("cpu")) as processes:
-        fit.fit(recipe, 0, data, threads, processes, Unsaved(kept[8].states[-1]))
+    capsys.readouterr()
+    again = fitted(data, unfinished=Stopped(4), model=DROPOUT, epochs=3, schedule="one_cycle")
+    assert again == through
     assert fit.TRAINING.read_bytes() == written
+    assert len(capsys.readouterr().out.splitlines()) == 3 - last
+
+
+DAMAGES = {
+    "a bit of a tensor": lambda content: content[:5000] + bytes([content[5000] ^ 1]) + content[5001:],
+    "a bit of the digest": lambda content: bytes([content[0] ^ 1]) + content[1:],
+    "cut": lambda content: content[: len(content) // 2],
+    "a byte is left": lambda content: content[:1],
+    "empty": lambda content: b"",
+    "longer": lambda content: content + b"\0",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_done_without(data: fit.Data, capsys: pytest.CaptureFixture[str], damage: str) -> None:
+    """It is named on stderr and deleted, and the training begins anew: the bits are those of an undisturbed run."""
+    through = fitted(data)
+    with pytest.raises(KeyboardInterrupt):
+        fitted(data, unfinished=Stopped(1))
+    FILE.write_bytes(DAMAGES[damage](FILE.read_bytes()))
+    capsys.readouterr()
+    unfinished = Stopped(3)
+    assert fitted(data, unfinished=unfinished) == through
+    said = capsys.readouterr()
+    assert said.err == f"warning: {FILE}: damaged and deleted; the training begins anew\n"
+    assert len(said.out.splitlines()) == 3  # epochs 0, 1 and 2
+    assert unfinished.read()  # it is whole again
 
 
 def test_the_number_of_workers_changes_no_bit(data: fit.Data) -> None:
@@ -236,6 +277,29 @@ def test_a_training_that_diverges_is_stopped(data: fit.Data) -> None:
     """At the first loss that is not finite: step, epoch and learning rate are named."""
     with pytest.raises(StageError, match=r"diverged: the loss of step \d+, in epoch [12], is (nan|inf); .* 1e\+30"):
         fitted(data, optimizer="sgd", learning_rate=1e30, model=["conv 4 5", "max_pool", "linear 10"])
+
+
+def test_weights_that_are_not_finite_are_no_result(data: fit.Data) -> None:
+    """A running variance overflows, while every loss is finite: the training ends in an error that names it."""
+    model = ["normalize 0 1e-25", "conv 4 5 bias=false", "batch_norm", "relu", "linear 10"]
+    with pytest.raises(StageError, match=r"diverged: 3_batch_norm\.running_var after epoch 1 is not finite; .* 0\.01"):
+        fitted(data, model=model)
+
+
+def test_the_training_data_are_the_official_training_set() -> None:
+    """Images and labels of its files, not of the test set's, and the two lists of rows."""
+    for part, first in (("train", 0), ("t10k", 100)):
+        images = np.arange(first, first + 5, dtype=np.uint8)[:, None, None].repeat(28, 1).repeat(28, 2)
+        files.write_whole(raw.FOLDER / f"{part}-images-idx3-ubyte", idx.encode(images))
+        files.write_whole(raw.FOLDER / f"{part}-labels-idx1-ubyte", idx.encode(images[:, 0, 0] % 10))
+    files.write_npy(stage.SPLIT / "train.npy", np.array([0, 2, 4]))
+    files.write_npy(stage.SPLIT / "validation.npy", np.array([1, 3]))
+    data = stage.read(torch.device("cpu"))
+    assert data.images.amax((1, 2)).tolist() == data.labels.tolist() == [0, 1, 2, 3, 4]
+    assert (data.training.tolist(), data.validation.tolist()) == ([0, 2, 4], [1, 3])
+    files.write_npy(stage.SPLIT / "validation.npy", np.array([1, 5]))
+    with pytest.raises(StageError, match=r"validation\.npy: damaged \(not rows of 0 to 4 in rising order\)"):
+        stage.read(torch.device("cpu"))
 
 
 def test_loss_and_accuracy_of_known_logits() -> None:

@@ -1,14 +1,18 @@
 """Files that appear whole or not at all, with the same bytes for the same content."""
 
 import csv
+import glob
 import io
 import json
 import os
+import tokenize
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from stages.common.errors import StageError
 
 DIGITS = 6  # after the point, of every float in a tracked file
 
@@ -16,6 +20,7 @@ DIGITS = 6  # after the point, of every float in a tracked file
 def write_whole(path: Path, content: bytes) -> None:
     """Put `content` at `path` in one step: whoever looks finds the old file or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_stale(path.parent, path.name)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -25,6 +30,19 @@ def write_whole(path: Path, content: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_stale(folder: Path, name: str | None = None) -> None:
+    """Remove the temporary files of `write_whole` in `folder`, for the file `name` or all, whose process was killed."""
+    for temporary in folder.glob(f"{glob.escape(name) if name else '*'}.*.tmp"):
+        process = temporary.suffixes[-2][1:]
+        try:
+            if process.isdecimal():
+                os.kill(int(process), 0)  # asks whether there is such a process
+        except ProcessLookupError:
+            temporary.unlink(missing_ok=True)
+        except PermissionError:
+            pass  # there is, of another user
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
@@ -47,6 +65,23 @@ def write_npy(path: Path, values: np.ndarray) -> None:
     buffer = io.BytesIO()
     np.save(buffer, values, allow_pickle=False)
     write_whole(path, buffer.getvalue())
+
+
+def read_rows(path: Path, count: int) -> np.ndarray:
+    """Return the rows (n; of 0 to `count - 1`, rising) that `write_npy` wrote to `path`. Raises StageError if it has
+    something else.
+    """
+    try:
+        with path.open("rb") as file:
+            rows, rest = np.lib.format.read_array(file, allow_pickle=False), file.read()
+        if rows.dtype != np.int64 or rows.ndim != 1 or len(rows) == 0 or rest:
+            raise ValueError(f"{rows.dtype} of shape {rows.shape} and {len(rest)} bytes, expected int64, one dimension")
+        if rows[0] < 0 or rows[-1] >= count or (np.diff(rows) <= 0).any():
+            raise ValueError(f"not rows of 0 to {count - 1} in rising order")
+    except (ValueError, EOFError, SyntaxError, tokenize.TokenError) as error:  # the last two are of NumPy's header
+        reason = str(error).partition("\n")[0]
+        raise StageError(f"{path}: damaged ({reason}); delete it and run `dvc repro`") from None
+    return rows
 
 
 def _rounded(values: Any) -> Any:

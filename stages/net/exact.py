@@ -18,14 +18,15 @@ LOCK = Path("requirements.lock")
 def pin() -> None:
     """Set AVX2, one thread for each operation, and deterministic algorithms for this process.
 
-    Call it before the first operation: PyTorch and oneDNN read these variables once. Other instruction sets, and
+    Call it before the first operation: PyTorch, oneDNN and MKL read these variables once. Other instruction sets, and
     another number of threads inside an operation, add numbers up in another order. Raises RuntimeError if it is
     too late.
     """
     os.environ["ATEN_CPU_CAPABILITY"] = "avx2"
     os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX2"
+    os.environ["MKL_CBWR"] = "COMPATIBLE"  # PyTorch gives MKL the 1x1 convolutions of fewer than 16 images
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # PyTorch asks for it where CUDA is to be deterministic
-    if "AVX512" in torch.backends.cpu.get_cpu_capability():
+    if torch.cpu._is_avx2_supported() and torch.backends.cpu.get_cpu_capability() != "AVX2":
         raise RuntimeError("pin was called after PyTorch had chosen its instruction set; call it first")
     torch.set_num_threads(1)
     # use_deterministic_algorithms(True) does the same, and imports the compiler, which takes two seconds

@@ -2,6 +2,8 @@
 
 import io
 import pickle
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from stages.common.errors import StageError
 from stages.net import exact, layers
 
 MODEL = Path("models/model.pt")
+OF_ZIP = (zipfile.BadZipFile, zlib.error)
 
 
 def write(recipe: str, description: list[str], net: nn.Module, environment: dict[str, str | bool]) -> str:
@@ -37,11 +40,14 @@ def read() -> dict[str, Any]:
     """Return the model that the stage train wrote. Raises StageError if there is none, or a damaged one."""
     if not MODEL.is_file():
         raise StageError(f"{MODEL}: not found; run `dvc repro` or `dvc pull` first")
+    content = MODEL.read_bytes()
     try:
-        model: dict[str, Any] = torch.load(MODEL, weights_only=True)
-        if exact.digest(model["weights"]) != model["weights_sha256"]:  # PyTorch checks no checksum of its files
+        if zipfile.ZipFile(io.BytesIO(content)).testzip():  # PyTorch writes checksums, and checks none of them
+            raise RuntimeError("a wrong checksum")
+        model: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
+        if exact.digest(model["weights"]) != model["weights_sha256"]:
             raise RuntimeError("not the weights that were trained")
-    except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+    except (RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError, *OF_ZIP) as error:
         reason = str(error).partition("\n")[0] or "empty"
         raise StageError(
             f"{MODEL}: damaged ({reason}); delete it and its object in .dvc/cache, as docs/remotes.md says, and run "

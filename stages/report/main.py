@@ -144,7 +144,7 @@ def grid(run: Run, test: np.ndarray, rows: np.ndarray) -> Figure:
 def of_data(run: Run, test: np.ndarray) -> dict[str, Figure]:
     """Return how many images each class has, digits of the training part, and `test` images with their predictions."""
     images, labels = raw.images("train"), raw.labels("train")
-    rows = np.load(SPLIT)[:SAMPLES]
+    rows = files.read_rows(SPLIT, len(images))[:SAMPLES]
     captions = [f"{of['predicted']:.0f}  {of['probability']:.0%}" for of in run.predictions[:SAMPLES]]
     return {
         "classes": pictures.classes(np.genfromtxt("plots/classes.csv", delimiter=",", names=True, dtype=int)),

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import platform
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from stages.common import files
 from stages.common.declared import Fingerprint
 
 FOLDER = Path(".checkpoints")  # no output of DVC, which deletes those before a stage runs
+DIGEST_SIZE = hashlib.sha256().digest_size  # bytes at the beginning of a file, of the SHA-256 of the rest
 
 
 def configuration(fingerprint: Fingerprint, device: torch.device) -> str:
@@ -32,11 +34,23 @@ class Checkpoint:
         """Put `state` (tensors and plain values) in the place of the one before."""
         content = io.BytesIO()
         torch.save(state, content)
-        files.write_whole(self._path, content.getvalue())
+        files.write_whole(self._path, hashlib.sha256(content.getvalue()).digest() + content.getvalue())
 
     def read(self) -> bytes:
-        """Return the file's content; nothing if there is none."""
-        return self._path.read_bytes() if self._path.is_file() else b""
+        """Return the state that `save` wrote, for `decode`; nothing if there is none.
+
+        A damaged file is named on stderr, and deleted.
+        """
+        files.remove_stale(FOLDER)
+        if not self._path.is_file():
+            return b""
+        content = self._path.read_bytes()
+        digest, state = content[:DIGEST_SIZE], content[DIGEST_SIZE:]
+        if hashlib.sha256(state).digest() != digest:
+            print(f"warning: {self._path}: damaged and deleted; the training begins anew", file=sys.stderr)
+            self.delete()
+            return b""
+        return state
 
     def delete(self) -> None:
         """Remove the file: the run has ended well."""
@@ -44,5 +58,5 @@ class Checkpoint:
 
 
 def decode(content: bytes) -> Any:
-    """Return the state that `save` wrote as `content`."""
+    """Return the state that `save` was given, from what `read` returns."""
     return torch.load(io.BytesIO(content), weights_only=True)

@@ -67,7 +67,7 @@ def fit(
     net.to(data.images.device)
     optimizer = make_optimizer(recipe, as_vector(net))
     curve = Curve()
-    if state := processes.from_first(unfinished.read()):
+    if state := processes.from_first(unfinished.read() if processes.rank == 0 else b""):
         net_state, optimizer_state, curve.losses, curve.epochs = decode(state)
         net.load_state_dict(net_state)
         optimizer.restore(optimizer_state)
@@ -92,8 +92,7 @@ def fit(
                             write_curve(curve, recipe.batch_size, point)
                 curve.losses += checked(pending, curve, recipe)
             measures = measure(net, data, workers)
-            if not all(map(math.isfinite, measures)):
-                raise diverged(f"the loss after epoch {epoch} is {measures[0]}", recipe)
+            check_finite(net, measures, epoch, recipe)
             curve.epochs.append([epoch, epoch * steps * recipe.batch_size, *measures])
             describe(bar, curve, epochs)
             if processes.rank == 0:
@@ -133,6 +132,16 @@ def checked(losses: list[Tensor], curve: Curve, recipe: Recipe) -> list[float]:
         if not math.isfinite(loss):
             raise diverged(f"the loss of step {step}, in epoch {len(curve.epochs)}, is {loss}", recipe)
     return values
+
+
+def check_finite(net: nn.Module, measures: list[float], epoch: int, recipe: Recipe) -> None:
+    """Raise StageError if one of the MEASURES after `epoch`, a weight or a running statistic is not finite."""
+    for name, value in zip(MEASURES, measures, strict=True):
+        if not math.isfinite(value):
+            raise diverged(f"{name} after epoch {epoch} is {value}", recipe)
+    for name, values in net.state_dict().items():
+        if not values.isfinite().all():
+            raise diverged(f"{name} after epoch {epoch} is not finite", recipe)
 
 
 def diverged(reason: str, recipe: Recipe) -> StageError:

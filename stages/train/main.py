@@ -76,5 +76,7 @@ def read(device: torch.device) -> Data:
         torch.from_numpy(raw.images("train").copy()),
         torch.from_numpy(raw.labels("train").astype(np.int64)),
     )
-    training, validation = (torch.from_numpy(np.load(SPLIT / f"{part}.npy")) for part in ("train", "validation"))
+    training, validation = (
+        torch.from_numpy(files.read_rows(SPLIT / f"{part}.npy", len(images))) for part in ("train", "validation")
+    )
     return Data(images.to(device), labels.to(device), training, validation)
