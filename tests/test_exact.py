@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import random
 import re
 import shutil
@@ -156,7 +157,7 @@ def test_a_damaged_checkpoint_changes_no_bit(finished: Clone, tmp_path: Path) ->
     (saved,) = killed.path.glob(".checkpoints/*.pt")
     content = saved.read_bytes()
     saved.write_bytes(content[:100_000] + bytes([content[100_000] ^ 1]) + content[100_001:])
-    left = saved.with_name(f"{'0' * 64}.pt.{process.pid}.tmp")
+    left = saved.with_name(f"{'0' * 64}.pt.{platform.node()}.{process.pid}.tmp")
     left.touch()
     again = killed.run("python", "-m", "stages.train")
     assert f"warning: .checkpoints/{saved.name}: damaged and deleted; the training begins anew" in again.stderr

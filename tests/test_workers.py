@@ -75,14 +75,14 @@ def test_omp_num_threads_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 CORES_OF_WORKERS = """
 import json, os, threading
-started_with = sorted(os.sched_getaffinity(0))
+from stages.common import environment
+environment.neutralise()
 from stages.net.workers import Workers, available
-bound_to = sorted(os.sched_getaffinity(0))
 count = available()
 barrier = threading.Barrier(2, timeout=30)
 with Workers(2) as workers:
     of_threads = workers.map(lambda piece: (barrier.wait(), sorted(os.sched_getaffinity(0)))[1], range(2))
-print(json.dumps({"started_with": started_with, "bound_to": bound_to, "of_threads": of_threads, "count": count}))
+print(json.dumps({"of_threads": of_threads, "count": count}))
 """
 
 
@@ -91,7 +91,7 @@ print(json.dumps({"started_with": started_with, "bound_to": bound_to, "of_thread
     [("", "all"), ("OMP_PROC_BIND=true", "all"), ("OMP_PLACES=cores", "one"), ("GOMP_CPU_AFFINITY", "all")],
 )
 def test_workers_are_not_bound_to_one_core(variable: str, cores: str) -> None:
-    """Whatever OpenMP is told: each worker has the cores that the process was started with, be it all or one."""
+    """Whatever OpenMP is told: in a stage, each worker has the cores that the process was started with, all or one."""
     mine = os.sched_getaffinity(0)
     expected = sorted(mine) if cores == "all" else [max(mine)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
@@ -104,6 +104,4 @@ def test_workers_are_not_bound_to_one_core(variable: str, cores: str) -> None:
         done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=True)
     finally:
         os.sched_setaffinity(0, mine)
-    told = json.loads(done.stdout)
-    assert len(told.pop("bound_to")) == (1 if variable else len(expected)), "this OpenMP binds no thread"
-    assert told == {"started_with": expected, "of_threads": [expected] * 2, "count": len(expected)}
+    assert json.loads(done.stdout) == {"of_threads": [expected] * 2, "count": len(expected)}

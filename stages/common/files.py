@@ -5,6 +5,7 @@ import glob
 import io
 import json
 import os
+import platform
 import tokenize
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ def write_whole(path: Path, content: bytes) -> None:
     """Put `content` at `path` in one step: whoever looks finds the old file or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_stale(path.parent, path.name)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f"{path.name}.{platform.node()}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(content)
@@ -34,7 +35,8 @@ def write_whole(path: Path, content: bytes) -> None:
 
 def remove_stale(folder: Path, name: str | None = None) -> None:
     """Remove the temporary files of `write_whole` in `folder`, for the file `name` or all, whose process was killed."""
-    for temporary in folder.glob(f"{glob.escape(name) if name else '*'}.*.tmp"):
+    here = glob.escape(platform.node())  # the folder may be one that several machines share
+    for temporary in folder.glob(f"{glob.escape(name) if name else '*'}.{here}.*.tmp"):
         process = temporary.suffixes[-2][1:]
         try:
             if process.isdecimal():
@@ -68,9 +70,7 @@ def write_npy(path: Path, values: np.ndarray) -> None:
 
 
 def read_rows(path: Path, count: int) -> np.ndarray:
-    """Return the rows (n; of 0 to `count - 1`, rising) that `write_npy` wrote to `path`. Raises StageError if it has
-    something else.
-    """
+    """Return the row numbers (n; int64, of 0 to `count - 1`, rising) in `path`. Raises StageError if it is damaged."""
     try:
         with path.open("rb") as file:
             rows, rest = np.lib.format.read_array(file, allow_pickle=False), file.read()

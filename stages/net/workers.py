@@ -21,7 +21,7 @@ def available() -> int:
     """Return how many workers to use: OMP_NUM_THREADS, or else the cores that this process may run on."""
     threads = os.environ.get("OMP_NUM_THREADS")
     if threads is None:
-        return _unbind() if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if not threads.isdecimal() or int(threads) < 1:
         raise StageError(f"OMP_NUM_THREADS: got {threads!r}, expected a whole number of threads, at least 1")
     return int(threads)
@@ -32,8 +32,6 @@ class Workers:
 
     def __init__(self, count: int):
         _keep_memory()
-        if hasattr(os, "sched_setaffinity"):
-            _unbind()
         self._results: queue.SimpleQueue[Any] = queue.SimpleQueue()
         # A queue to a waiting thread costs a fraction of what an executor's futures do.
         self._tasks: list[queue.SimpleQueue[Any]] = [queue.SimpleQueue() for _ in range(count - 1)]
@@ -72,21 +70,6 @@ class Workers:
                 self._results.put(_compute(*task))
             except BaseException as error:  # handed to the caller of map, who raises it
                 self._results.put(error)
-
-
-def _unbind() -> int:
-    """Let this thread, and those that it starts, run on all the cores of this process; return how many they are.
-
-    With OMP_PROC_BIND, OMP_PLACES or GOMP_CPU_AFFINITY, OpenMP has bound the thread that imported PyTorch to one core.
-    OpenMP itself knows the others, as its places.
-    """
-    openmp, cores = ctypes.CDLL(None), os.sched_getaffinity(0)
-    for place in range(openmp.omp_get_num_places() if hasattr(openmp, "omp_get_num_places") else 0):
-        of_place = (ctypes.c_int * openmp.omp_get_place_num_procs(place))()
-        openmp.omp_get_place_proc_ids(place, of_place)
-        cores.update(of_place)
-    os.sched_setaffinity(0, cores)
-    return len(os.sched_getaffinity(0))  # Linux leaves out what this process may not have
 
 
 def _keep_memory() -> None:
