@@ -1,11 +1,14 @@
 """Download: sizes and digests are checked, files are whole or not there, whatever mirrors, disks and signals do."""
 
+import contextlib
 import gzip
 import hashlib
 import http.server
 import os
 import resource
+import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -16,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from torchvision.datasets import MNIST
 
 from stages.common import idx, raw
@@ -70,6 +74,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 return
             case ["hangup"]:
                 return
+            case ["malformed"]:
+                status, body, headers = 302, b"", {"Location": "http://[::1"}
+            case ["headers"]:
+                self.drip(b"HTTP/1.1 200 OK\r\n" + b"X-Header: yes\r\n" * 20)
+                return
+            case ["continue"]:
+                self.drip(b"HTTP/1.1 100 Continue\r\n\r\n", times=100)
+                return
+            case ["chunks"]:
+                self.drip(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"0" * 100)
+                return
+            case ["maze", number]:
+                time.sleep(0.4)
+                status, body, headers = 302, b"", {"Location": f"/maze-{int(number) + 1}/x.gz"}
             case ["garbage"]:
                 self.wfile.write(b"\x00\x01 not HTTP\r\n\r\n")
                 return
@@ -80,14 +98,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if behaviour == "drip":
-            for byte in body[:200]:
-                self.wfile.write(bytes([byte]))
-                time.sleep(0.05)
+            self.drip(body[:200])
         elif behaviour == "stall":
             self.wfile.write(body[:100])
             time.sleep(1.5)
         else:
             self.wfile.write(body[: len(body) // 2] if cut else body)
+
+    def drip(self, content: bytes, times: int = 1) -> None:
+        """Send a byte now and then, until nobody listens."""
+        with contextlib.suppress(OSError):
+            for byte in content * times:
+                self.wfile.write(bytes([byte]))
+                time.sleep(0.05)
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
@@ -140,7 +163,12 @@ BAD = {
     "loop": (6, "redirects more than 5 times"),
     "silent": (3, "Read timed out"),
     "stall": (3, "Read timed out"),
-    "drip": (1, "bytes in 2 seconds"),
+    "drip": (1, "not done after 2 seconds"),
+    "headers": (1, "not done after 2 seconds"),
+    "continue": (1, "not done after 2 seconds"),
+    "chunks": (1, "not done after 2 seconds"),
+    "maze-0": (1, "not done after 2 seconds"),
+    "malformed": (1, "Invalid IPv6 URL"),
     "cut": (3, "IncompleteRead"),
     "hangup": (3, "ConnectionError: "),
     "garbage": (3, "ConnectionError: "),
@@ -210,6 +238,34 @@ def test_https_stays_https(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         with pytest.raises(mirrors.RefusedError, match="redirects from https to http"):
             mirrors.fetch(f"{url}/downgrade/x.gz", len(PACKED))
         server.shutdown()
+
+
+def test_a_handshake_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that sends a byte of its TLS handshake now and then is left at the deadline."""
+    monkeypatch.setattr(mirrors, "DEADLINE_SECONDS", 1)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                for byte in bytes.fromhex("16030307d0020007cc") + bytes(200):
+                    connection.send(bytes([byte]))
+                    time.sleep(0.05)
+
+        threading.Thread(target=drip, daemon=True).start()
+        with pytest.raises(mirrors.RefusedError, match="not done after 1 seconds"):
+            mirrors.fetch(f"https://127.0.0.1:{server.getsockname()[1]}/x.gz", len(PACKED))
+
+
+def test_a_pipe_in_a_folder_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A file that nobody ever writes is left at the deadline; of one that is too long, no more is read than is said."""
+    monkeypatch.setattr(mirrors, "DEADLINE_SECONDS", 1)
+    os.mkfifo(tmp_path / "x.gz")
+    with pytest.raises(mirrors.RefusedError, match="not done after 1 seconds"):
+        mirrors.copy(str(tmp_path / "x.gz"), len(PACKED))
+    with pytest.raises(StageError, match=f"sent other bytes: {len(PACKED) + 1:,}, SHA-256"):
+        (tmp_path / "y.gz").write_bytes(PACKED * 2)
+        mirrors.obtain("y.gz", FILE, [str(tmp_path)], None)
 
 
 @pytest.mark.parametrize("content", [b"", PACKED[:-1], PACKED + b"x", bytes(len(PACKED))])
@@ -289,8 +345,6 @@ def project(origin: Clone, tmp_path: Path) -> tuple[Clone, dict[str, str]]:
 @pytest.mark.parametrize(
     ("place", "message"),
     [
-        ("cache", "cache/mnist-pipeline: Not a directory"),
-        ("cache/mnist-pipeline/train-images-idx3-ubyte.gz/", "Is a directory"),
         ("clone/data", "Not a directory"),
         ("clone/data/raw/MNIST/raw/train-images-idx3-ubyte/", "train-images-idx3-ubyte: Is a directory"),
     ],
@@ -298,16 +352,156 @@ def project(origin: Clone, tmp_path: Path) -> tuple[Clone, dict[str, str]]:
 def test_a_file_or_folder_in_the_way(mirror: Path, origin: Clone, tmp_path: Path, place: str, message: str) -> None:
     """A clear message names it; it is left as it is, and nothing half-written is beside it."""
     clone, environment = project(origin, tmp_path)
-    path = tmp_path / place
-    if place.endswith("/"):
-        (path / "mine").mkdir(parents=True)
-    else:
-        path.write_text("mine")
+    path = in_the_way(tmp_path / place, folder=place.endswith("/"))
     failed = clone.run(*STAGE, status=1, MNIST_MIRROR=str(mirror), **environment)
     assert failed.stderr.startswith("error: ")
     assert message in failed.stderr
     assert (path / "mine").is_dir() if place.endswith("/") else path.read_text() == "mine"
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+def in_the_way(path: Path, folder: bool) -> Path:
+    """Put a file, or a folder with something in it, at `path`."""
+    if folder:
+        (path / "mine").mkdir(parents=True)
+    else:
+        path.write_text("mine")
+    return path
+
+
+READ_ONLY = "mkdir -p $CACHE && mount --bind $CACHE $CACHE && mount -o remount,bind,ro $CACHE"
+FULL = "mkdir $CACHE && mount -t tmpfs -o size=1m none $CACHE"
+
+
+def prepared(line: str) -> list[str]:
+    """Return the command that runs the stage after the shell's `line`; what that mounts, no other process sees."""
+    mounts = ["unshare", "--map-root-user", "--mount"] if "mount" in line else []
+    if mounts and subprocess.run([*mounts, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True).returncode:
+        pytest.skip("needs user namespaces, to mount a folder that is read-only for root, too")
+    return [*mounts, "sh", "-ec", f'{line}; exec "$@"', "sh", *STAGE]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("touch $CACHE", "cache: File exists"),
+        ("mkdir -p $CACHE/lock", "cache: Is a directory"),
+        ("mkdir -p $CACHE/train-images-idx3-ubyte.gz", "cache/train-images-idx3-ubyte.gz: Is a directory"),
+        (READ_ONLY, "cache: Read-only file system"),
+        (FULL, "cache/train-images-idx3-ubyte.gz: No space left on device"),
+    ],
+    ids=["file in its place", "no lock", "folder for a file", "read-only", "full"],
+)
+def test_a_cache_that_cannot_be_written_is_done_without(
+    origin: Clone, mirror: Path, tmp_path: Path, line: str, message: str
+) -> None:
+    """The stage says why, and takes the files from the mirror."""
+    clone, environment = project(origin, tmp_path)
+    cache = tmp_path / "cache/mnist-pipeline"
+    cache.parent.mkdir()
+    done = clone.run(*prepared(line), MNIST_MIRROR=str(mirror), CACHE=str(cache), **environment)
+    assert f"going on without the download cache: {message.replace('cache', str(cache), 1)}" in done.stderr
+    assert left(clone.path / raw.FOLDER) == set(download.MNIST)
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def filled(mirror: Path, tmp_path: Path) -> Path:
+    """Return a cache that has all of MNIST."""
+    cache = tmp_path / "cache/mnist-pipeline"
+    cache.mkdir(parents=True)
+    for name in download.MNIST:
+        shutil.copy(mirror / f"{name}.gz", cache)
+    return cache
+
+
+def test_a_cache_with_all_files_is_only_read(origin: Clone, mirror: Path, tmp_path: Path) -> None:
+    """Read-only, and its lock held by another process: the stage asks nobody, waits for nobody, and says nothing."""
+    clone, environment = project(origin, tmp_path)
+    cache = filled(mirror, tmp_path)
+    with FileLock(cache / "lock"):
+        done = clone.run(*prepared(READ_ONLY), CACHE=str(cache), **environment)
+    assert done.stderr == ""
+    assert left(clone.path / raw.FOLDER) == set(download.MNIST)
+
+
+def test_a_lock_that_is_held_is_named_and_waited_for(origin: Clone, mirror: Path, tmp_path: Path) -> None:
+    """The stage says which lock it waits for, and goes on when that is free."""
+    clone, environment = project(origin, tmp_path)
+    cache = tmp_path / "cache/mnist-pipeline"
+    cache.mkdir(parents=True)
+    environment = {**os.environ, **environment, "MNIST_MIRROR": str(mirror)}
+    with FileLock(cache / "lock"):
+        process = subprocess.Popen(STAGE, cwd=clone.path, env=environment, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith(f"{cache / 'lock'}: another process is downloading; waiting")
+        assert process.poll() is None
+    assert process.communicate(timeout=60) == (None, "")
+    assert process.returncode == 0
+    assert left(cache) == {"lock", *(f"{name}.gz" for name in download.MNIST)}
+
+
+def test_a_lock_that_stays_held_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After a time limit the files are taken without the cache, which is left as it is."""
+    monkeypatch.setattr(mirrors, "SILENT_SECONDS", 0.1)
+    monkeypatch.setattr(mirrors, "LOCK_SECONDS", 0.2)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("MNIST_MIRROR", str(tmp_path))
+    (tmp_path / "x.gz").write_bytes(PACKED)
+    cache = tmp_path / "mnist-pipeline"
+    cache.mkdir()
+    with FileLock(cache / "lock"):
+        assert mirrors.collect({"x": FILE}, ()) == {"x": RAW}
+    waited, given_up = capsys.readouterr().err.splitlines()
+    assert waited.startswith(f"{cache / 'lock'}: another process is downloading")
+    assert (
+        given_up
+        == f"going on without the download cache: {cache}: another process still holds the lock after 0.2 seconds"
+    )
+    assert left(cache) == {"lock"}
+
+
+def test_a_relative_mirror_starts_at_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC says in DVC_ROOT where the project is; without DVC it is the current folder."""
+    monkeypatch.setenv("MNIST_MIRROR", "mnist")
+    assert mirrors.own_mirror() == [str(Path.cwd() / "mnist")]
+    monkeypatch.setenv("DVC_ROOT", "/project")
+    assert mirrors.own_mirror() == ["/project/mnist"]
+    monkeypatch.setenv("MNIST_MIRROR", "/mnist")
+    assert mirrors.own_mirror() == ["/mnist"]
+
+
+@pytest.mark.slow
+def test_a_relative_mirror_in_an_experiment(origin: Clone, mirror: Path, tmp_path: Path) -> None:
+    """It starts at the project, too, where DVC runs an experiment in a folder of its own."""
+    clone, environment = project(origin, tmp_path)
+    (tmp_path / "mnist").symlink_to(mirror)
+    unreachable = {"HTTPS_PROXY": "http://127.0.0.1:9"}
+    clone.run("dvc", "exp", "run", "--temp", "download", MNIST_MIRROR="../mnist", **unreachable, **environment)
+    assert left(tmp_path / "cache/mnist-pipeline") == {"lock", *(f"{name}.gz" for name in download.MNIST)}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "http://[::1", "http://", "https:///mnist", "http://host:port", "http://host:0", "http://host:99999", "://",
+        "file:///mnist", "ftp://host/mnist", "s3://bucket", "http://me:secret@host:port", "http://me:se/cret@host",
+    ],
+)  # fmt: skip
+def test_what_is_no_mirror_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """A URL that cannot be one is named, without a name and a password in it, and what was expected."""
+    monkeypatch.setenv("MNIST_MIRROR", value)
+    with pytest.raises(StageError, match=r"^MNIST_MIRROR: got '.*', expected a folder, or a URL") as error:
+        mirrors.collect({}, ())
+    assert "secret" not in str(error.value)
+    assert "se/cret" not in str(error.value)
+
+
+def test_an_empty_mirror_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with most variables, an empty value is none."""
+    monkeypatch.setenv("MNIST_MIRROR", "")
+    assert mirrors.own_mirror() == []
 
 
 def test_no_space(mirror: Path, origin: Clone, tmp_path: Path) -> None:
@@ -316,8 +510,9 @@ def test_no_space(mirror: Path, origin: Clone, tmp_path: Path) -> None:
     limited = ["sh", "-c", f"trap '' XFSZ; ulimit -f 4000; exec {sys.executable} -m stages.download"]
     failed = clone.run(*limited, status=1, MNIST_MIRROR=str(mirror), **environment)
     assert "File too large" in failed.stderr
-    assert left(tmp_path / "cache/mnist-pipeline") <= {"lock"}
-    assert not (clone.path / "data").exists()
+    assert "train-images-idx3-ubyte.gz" not in left(tmp_path / "cache/mnist-pipeline")
+    assert not list(tmp_path.rglob("*.tmp"))
+    assert left(clone.path / raw.FOLDER) == set()
 
 
 def test_eight_at_once(mirror: Path, origin: Clone, tmp_path: Path) -> None:

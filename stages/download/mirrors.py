@@ -4,8 +4,12 @@ import gzip
 import hashlib
 import io
 import os
+import re
+import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -13,7 +17,7 @@ from urllib.parse import urlsplit
 import platformdirs
 import requests
 import urllib3
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from requests.exceptions import HTTPError, RequestException
 from tqdm import tqdm
 
@@ -21,6 +25,7 @@ from stages.common import files
 from stages.common.errors import StageError
 
 CONNECT_SECONDS, READ_SECONDS, DEADLINE_SECONDS = 5, 10, 300  # to connect, for each read, and for all of a file
+SILENT_SECONDS, LOCK_SECONDS = 3, 120  # before a process says that it waits for another, and before it goes on alone
 PAUSES = (0.5, 1.0)  # seconds before a second and a third attempt
 TRY_AGAIN = (429, 500, 502, 503, 504)  # answers that may be others a moment later
 MOST_REDIRECTS = 5
@@ -41,31 +46,79 @@ class RefusedError(Exception):
 
 def collect(wanted: dict[str, File], mirrors: tuple[str, ...]) -> dict[str, bytes]:
     """Return the files `wanted`, unpacked, by name: from the user's cache, MNIST_MIRROR or one of `mirrors`."""
-    own = os.environ.get("MNIST_MIRROR")
+    places = [*own_mirror(), *mirrors]
     cache = platformdirs.user_cache_path("mnist-pipeline")
-    cache.mkdir(parents=True, exist_ok=True)
-    # One process at a time: the others wait, and find the files. The system frees the lock of a killed process.
-    with FileLock(cache / "lock"):
+    packed = {name: content for name, file in wanted.items() if (content := _cached(cache / f"{name}.gz", file))}
+    if missing := [name for name in wanted if name not in packed]:
+        with _locked(cache) as writable:
+            packed |= {name: obtain(f"{name}.gz", wanted[name], places, writable) for name in missing}
+    return {name: unpack(packed[name], file) for name, file in wanted.items()}
+
+
+def own_mirror() -> list[str]:
+    """Return what MNIST_MIRROR names, if it is set. Raises StageError for what is no folder and no URL.
+
+    A relative folder starts at the project's root, also in an experiment that DVC runs in a folder of its own.
+    """
+    own = os.environ.get("MNIST_MIRROR", "")
+    if "://" not in own:
+        return [str(Path(os.environ.get("DVC_ROOT", "."), own).absolute())] if own else []
+    with suppress(ValueError):
+        parts = urlsplit(own)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return [own.rstrip("/")]
+    raise StageError(f"MNIST_MIRROR: got {_public(own)!r}, expected a folder, or a URL: http(s)://HOST/FOLDER")
+
+
+@contextmanager
+def _locked(cache: Path) -> Iterator[Path | None]:
+    """Give `cache` to one process at a time, so that the others find the files; None where it cannot be had."""
+    lock = FileLock(cache / "lock")
+    writable: Path | None = None
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        _acquire(lock)
         for part in cache.glob("*.tmp"):
             part.unlink()  # left by a process that was killed: who writes holds the lock
-        return {
-            name: unpack(obtain(f"{name}.gz", file, [own.rstrip("/"), *mirrors] if own else list(mirrors), cache), file)
-            for name, file in wanted.items()
-        }
+        writable = cache
+    except OSError as error:
+        _say_uncached(cache, error)
+    try:
+        yield writable
+    finally:
+        lock.release()  # the system frees that of a killed process
 
 
-def obtain(name: str, file: File, mirrors: list[str], cache: Path) -> bytes:
+def _acquire(lock: FileLock) -> None:
+    """Take `lock`, and say so if that takes long. Raises OSError if another process keeps it."""
+    try:
+        lock.acquire(timeout=SILENT_SECONDS)
+    except Timeout:
+        text = f"{lock.lock_file}: another process is downloading; waiting for it for at most {LOCK_SECONDS} seconds"
+        print(text, file=sys.stderr, flush=True)
+        try:
+            lock.acquire(timeout=LOCK_SECONDS)
+        except Timeout:
+            raise OSError(f"another process still holds the lock after {LOCK_SECONDS} seconds") from None
+
+
+def _say_uncached(path: Path, error: OSError) -> None:
+    print(f"going on without the download cache: {path}: {error.strerror or error}", file=sys.stderr, flush=True)
+
+
+def obtain(name: str, file: File, mirrors: list[str], cache: Path | None) -> bytes:
     """Return `file`, packed, as it is in `cache` under `name`, asking `mirrors` (URLs or folders) if it is not there.
 
     Raises StageError if none gives it, saying of each why not.
     """
-    path = cache / name
-    if path.is_file() and _is(content := path.read_bytes(), file):
+    path = cache / name if cache else None
+    if path and (content := _cached(path, file)):
         return content
     refusals = []
     for mirror in mirrors:
         try:
-            content = fetch(f"{mirror}/{name}", file.packed_bytes) if "://" in mirror else _copy(Path(mirror, name))
+            take = fetch if "://" in mirror else copy
+            content = take(f"{mirror}/{name}", file.packed_bytes)
             if not _is(content, file):
                 raise RefusedError(
                     f"sent other bytes: {len(content):,}, SHA-256 {hashlib.sha256(content).hexdigest()[:16]}…, not"
@@ -74,7 +127,11 @@ def obtain(name: str, file: File, mirrors: list[str], cache: Path) -> bytes:
         except RefusedError as refused:
             refusals.append(f"{_public(mirror)}: {refused}")
         else:
-            files.write_whole(path, content)
+            if path:
+                try:
+                    files.write_whole(path, content)
+                except OSError as error:
+                    _say_uncached(path, error)
             return content
     raise StageError(
         "\n  ".join([f"no mirror gave {name}", *refusals]) + "\nEither name a folder or a base URL that has the"
@@ -87,22 +144,51 @@ def _is(content: bytes, file: File) -> bool:
     return len(content) == file.packed_bytes and hashlib.sha256(content).hexdigest() == file.packed_sha256
 
 
-def _copy(path: Path) -> bytes:
+def _cached(path: Path, file: File) -> bytes | None:
     try:
-        return path.read_bytes()
+        content = path.read_bytes() if path.is_file() else b""
+    except OSError as error:
+        _say_uncached(path, error)
+        return None
+    return content if _is(content, file) else None
+
+
+@contextmanager
+def _deadline() -> Iterator[None]:
+    """Raise RefusedError after DEADLINE_SECONDS, however little a server sends at a time, and in whatever it sends."""
+
+    def give_up(*_: object) -> None:
+        raise RefusedError(f"not done after {DEADLINE_SECONDS} seconds")
+
+    signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(DEADLINE_SECONDS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+
+
+@_deadline()
+def copy(path: str, size: int) -> bytes:
+    """Return what the file at `path` has, or its first `size` + 1 bytes. Raises RefusedError."""
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(size + 1)
     except OSError as error:
         raise RefusedError(error.strerror or str(error)) from None
 
 
+@_deadline()
 def fetch(url: str, size: int) -> bytes:
     """Return what `url` has, at most `size` bytes, asking again where a pause may help. Raises RefusedError."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
     for pause in (*PAUSES, None):
         try:
-            return _attempt(url, size, deadline)
-        except (RequestException, urllib3.exceptions.HTTPError) as error:
-            final = isinstance(error, HTTPError) and error.response.status_code not in TRY_AGAIN
-            if final or pause is None or time.monotonic() + pause > deadline:
+            return _attempt(url, size)
+        except (RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
+            final = isinstance(error, ValueError) or (
+                isinstance(error, HTTPError) and error.response.status_code not in TRY_AGAIN
+            )
+            if final or pause is None:
                 raise RefusedError(_reason(error)) from None
             time.sleep(pause)
     raise AssertionError("the last attempt returns or raises")
@@ -116,7 +202,7 @@ class _Session(requests.Session):
         return target
 
 
-def _attempt(url: str, size: int, deadline: float) -> bytes:
+def _attempt(url: str, size: int) -> bytes:
     content = io.BytesIO()
     with _Session() as session:
         session.max_redirects = MOST_REDIRECTS
@@ -130,13 +216,10 @@ def _attempt(url: str, size: int, deadline: float) -> bytes:
             answer.raise_for_status()
             silent = not sys.stderr.isatty()
             with tqdm(total=size, unit="B", unit_scale=True, desc=url.rpartition("/")[2], disable=silent) as bar:
-                # what has come so far, however little, so that the deadline is checked for a slow server, too
                 while chunk := answer.raw.read1(2**16):
                     bar.update(content.write(chunk))
                     if content.tell() > size:
                         raise RefusedError(f"sends more than the {size:,} bytes that the file has")
-                    if time.monotonic() > deadline:
-                        raise RefusedError(f"sent {content.tell():,} of {size:,} bytes in {DEADLINE_SECONDS} seconds")
     return content.getvalue()
 
 
@@ -150,9 +233,8 @@ def unpack(packed: bytes, file: File) -> bytes:
 
 
 def _public(mirror: str) -> str:
-    """Return `mirror` without a name and password that it may hold."""
-    parts = urlsplit(mirror)
-    return mirror if not parts.netloc else parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    """Return `mirror` without a name and password that it may hold, also where it is no URL that can be parsed."""
+    return re.sub(r"(?<=://).*@", "", mirror)
 
 
 def _reason(error: Exception) -> str:
