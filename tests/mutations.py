@@ -83,9 +83,9 @@ MUTATIONS = [
     Mutation("MKL is not pinned", "stages/net/exact.py", '["MKL_CBWR"] = "COMPATIBLE"', '["MKL_CBWR"] = "AUTO"', BITS),
     Mutation(
         "workers stay bound",
-        "stages/net/workers.py",
-        "os.sched_setaffinity(0, cores)",
-        "pass",
+        "stages/common/environment.py",
+        '"GOMP_", "GOTO_", "KMP_", "MATPLOTLIB", "MKL_", "MPL", "NPY_", "NUMPY_", "OMP_"',
+        '"KMP_"',
         "tests/test_workers.py -k OMP_PROC_BIND",
     ),
     Mutation(

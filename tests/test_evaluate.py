@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from stages import evaluate
+from stages.evaluate import main as evaluate
 from tests.conftest import Clone
 
 # Of the test digits that Northcutt, Athalye and Mueller (2021) showed to five people each: those whose label fewer than

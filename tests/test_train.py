@@ -15,8 +15,8 @@ from stages.common import files, idx, raw
 from stages.common.errors import StageError
 from stages.net import exact, inference, layers
 from stages.net.workers import Workers
-from stages.train import __main__ as stage
 from stages.train import checkpoint, fit
+from stages.train import main as stage
 from stages.train.gradients import ShardedGradient
 from stages.train.processes import Processes
 from stages.train.recipe import Recipe
