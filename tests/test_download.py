@@ -262,7 +262,7 @@ def test_a_pipe_in_a_folder_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr(mirrors, "DEADLINE_SECONDS", 1)
     os.mkfifo(tmp_path / "x.gz")
     with pytest.raises(mirrors.RefusedError, match="not done after 1 seconds"):
-        mirrors.copy(str(tmp_path / "x.gz"), len(PACKED))
+        mirrors._copy(str(tmp_path / "x.gz"), len(PACKED))
     with pytest.raises(StageError, match=f"sent other bytes: {len(PACKED) + 1:,}, SHA-256"):
         (tmp_path / "y.gz").write_bytes(PACKED * 2)
         mirrors.obtain("y.gz", FILE, [str(tmp_path)], None)
@@ -433,7 +433,7 @@ def test_a_lock_that_is_held_is_named_and_waited_for(origin: Clone, mirror: Path
     with FileLock(cache / "lock"):
         process = subprocess.Popen(STAGE, cwd=clone.path, env=environment, stderr=subprocess.PIPE, text=True)
         assert process.stderr is not None
-        assert process.stderr.readline().startswith(f"{cache / 'lock'}: another process is downloading; waiting")
+        assert process.stderr.readline().startswith(f"waiting for the process that holds {cache / 'lock'}, ")
         assert process.poll() is None
     assert process.communicate(timeout=60) == (None, "")
     assert process.returncode == 0
@@ -454,10 +454,9 @@ def test_a_lock_that_stays_held_is_given_up(
     with FileLock(cache / "lock"):
         assert mirrors.collect({"x": FILE}, ()) == {"x": RAW}
     waited, given_up = capsys.readouterr().err.splitlines()
-    assert waited.startswith(f"{cache / 'lock'}: another process is downloading")
-    assert (
-        given_up
-        == f"going on without the download cache: {cache}: another process still holds the lock after 0.2 seconds"
+    assert waited.startswith(f"waiting for the process that holds {cache / 'lock'}, ")
+    assert given_up == (
+        f"going on without the download cache: {cache}: The file lock '{cache / 'lock'}' could not be acquired."
     )
     assert left(cache) == {"lock"}
 

@@ -77,29 +77,21 @@ def _locked(cache: Path) -> Iterator[Path | None]:
     writable: Path | None = None
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        _acquire(lock)
+        try:
+            lock.acquire(timeout=SILENT_SECONDS)
+        except Timeout:
+            text = f"waiting for the process that holds {lock.lock_file}, {LOCK_SECONDS} seconds at most"
+            print(text, file=sys.stderr, flush=True)
+            lock.acquire(timeout=LOCK_SECONDS)
         for part in cache.glob("*.tmp"):
             part.unlink()  # left by a process that was killed: who writes holds the lock
         writable = cache
-    except OSError as error:
+    except OSError as error:  # a Timeout is one
         _say_uncached(cache, error)
     try:
         yield writable
     finally:
         lock.release()  # the system frees that of a killed process
-
-
-def _acquire(lock: FileLock) -> None:
-    """Take `lock`, and say so if that takes long. Raises OSError if another process keeps it."""
-    try:
-        lock.acquire(timeout=SILENT_SECONDS)
-    except Timeout:
-        text = f"{lock.lock_file}: another process is downloading; waiting for it for at most {LOCK_SECONDS} seconds"
-        print(text, file=sys.stderr, flush=True)
-        try:
-            lock.acquire(timeout=LOCK_SECONDS)
-        except Timeout:
-            raise OSError(f"another process still holds the lock after {LOCK_SECONDS} seconds") from None
 
 
 def _say_uncached(path: Path, error: OSError) -> None:
@@ -117,7 +109,7 @@ def obtain(name: str, file: File, mirrors: list[str], cache: Path | None) -> byt
     refusals = []
     for mirror in mirrors:
         try:
-            take = fetch if "://" in mirror else copy
+            take = fetch if "://" in mirror else _copy
             content = take(f"{mirror}/{name}", file.packed_bytes)
             if not _is(content, file):
                 raise RefusedError(
@@ -169,8 +161,7 @@ def _deadline() -> Iterator[None]:
 
 
 @_deadline()
-def copy(path: str, size: int) -> bytes:
-    """Return what the file at `path` has, or its first `size` + 1 bytes. Raises RefusedError."""
+def _copy(path: str, size: int) -> bytes:
     try:
         with Path(path).open("rb") as file:
             return file.read(size + 1)

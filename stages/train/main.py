@@ -7,7 +7,6 @@ while it runs, plots/training.csv. `train` in params.yaml says which recipe, ran
 recipes/NAME.yaml all the rest.
 """
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,7 +20,7 @@ from stages.net import exact, model
 from stages.net.workers import Workers, available
 from stages.train import checkpoint, recipe
 from stages.train.fit import MEASURES, Data, fit
-from stages.train.processes import Processes
+from stages.train.processes import Processes, variable
 
 SPLIT, METRICS = Path("data/split"), Path("metrics/train.json")
 METRICS_DIGITS = 12  # hexadecimal, of the weights' digest; the model file has all 64
@@ -43,8 +42,10 @@ def main() -> None:
     device = find(train.device)
     configuration = checkpoint.configuration(declared.fingerprint("train"), device)
     unfinished = checkpoint.Checkpoint(configuration)
-    with Processes(device) as processes, Workers(available() if device.type == "cpu" else 1) as workers:
-        processes.check_same(configuration)
+    with (
+        Processes(device, configuration) as processes,
+        Workers(available() if device.type == "cpu" else 1) as workers,
+    ):
         if processes.rank == 0:
             exact.warn_of_other_versions("torch", "numpy")
             if device.type == "cpu" and torch.cuda.is_available():
@@ -67,7 +68,7 @@ def find(device: Literal["cpu", "cuda"]) -> torch.device:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise errors.StageError("params.yaml: train.device: got 'cuda', but PyTorch finds no GPU; expected 'cpu'")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cuda", variable("LOCAL_RANK", 0, torch.cuda.device_count() - 1, default="0"))
 
 
 def read(device: torch.device) -> Data:
