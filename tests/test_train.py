@@ -287,7 +287,7 @@ def test_weights_that_are_not_finite_are_no_result(data: fit.Data) -> None:
 
 
 def test_the_training_data_are_the_official_training_set() -> None:
-    """Images and labels of its files, not of the test set's, and the two lists of rows."""
+    """Images and labels of its files, not of the test set's, and the two lists of rows, which have each image once."""
     for part, first in (("train", 0), ("t10k", 100)):
         images = np.arange(first, first + 5, dtype=np.uint8)[:, None, None].repeat(28, 1).repeat(28, 2)
         files.write_whole(raw.FOLDER / f"{part}-images-idx3-ubyte", idx.encode(images))
@@ -297,6 +297,12 @@ def test_the_training_data_are_the_official_training_set() -> None:
     data = stage.read(torch.device("cpu"))
     assert data.images.amax((1, 2)).tolist() == data.labels.tolist() == [0, 1, 2, 3, 4]
     assert (data.training.tolist(), data.validation.tolist()) == ([0, 2, 4], [1, 3])
+    for rows in ([1], [1, 2], [0, 1, 3]):
+        files.write_npy(stage.SPLIT / "validation.npy", np.array(rows))
+        with pytest.raises(
+            StageError, match=r"data/split: its two files do not have each of the 5 training images once"
+        ):
+            stage.read(torch.device("cpu"))
     files.write_npy(stage.SPLIT / "validation.npy", np.array([1, 5]))
     with pytest.raises(StageError, match=r"validation\.npy: damaged \(not rows of 0 to 4 in rising order\)"):
         stage.read(torch.device("cpu"))

@@ -72,7 +72,7 @@ def find(device: Literal["cpu", "cuda"]) -> torch.device:
 
 
 def read(device: torch.device) -> Data:
-    """Return what the stages download and split wrote."""
+    """Return what the stages download and split wrote. Raises StageError if it is damaged."""
     images, labels = (
         torch.from_numpy(raw.images("train").copy()),
         torch.from_numpy(raw.labels("train").astype(np.int64)),
@@ -80,4 +80,9 @@ def read(device: torch.device) -> Data:
     training, validation = (
         torch.from_numpy(files.read_rows(SPLIT / f"{part}.npy", len(images))) for part in ("train", "validation")
     )
+    if not torch.equal(torch.cat([training, validation]).sort().values, torch.arange(len(labels))):
+        raise errors.StageError(
+            f"{SPLIT}: its two files do not have each of the {len(labels)} training images once; delete it and run"
+            " `dvc repro`"
+        )
     return Data(images.to(device), labels.to(device), training, validation)
