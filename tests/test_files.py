@@ -94,10 +94,10 @@ def test_rows_come_back(tmp_path: Path) -> None:
         (ROWS.astype(np.float64), r"float64 of shape \(200,\)"),
         (ROWS.reshape(20, 10), r"int64 of shape \(20, 10\)"),
         (ROWS[:0], r"int64 of shape \(0,\)"),
-        (ROWS + 1, r"not rows of 0 to 398 in rising order"),
-        (ROWS - 1, r"not rows of 0 to 398"),
-        (ROWS[::-1].copy(), r"not rows of 0 to 398"),
-        (ROWS.repeat(2), r"not rows of 0 to 398"),
+        (ROWS + 1, r"int64 of shape \(200,\), expected int64, of 0 to 398 in rising order"),
+        (ROWS - 1, r"int64 of shape \(200,\)"),
+        (ROWS[::-1].copy(), r"int64 of shape \(200,\)"),
+        (ROWS.repeat(2), r"int64 of shape \(400,\)"),
     ],
 )
 def test_other_rows_are_refused(tmp_path: Path, rows: np.ndarray, reason: str) -> None:

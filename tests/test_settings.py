@@ -72,7 +72,12 @@ BAD = [
     ("fast", "optimizer: adamw", "optimizer: sgd", r"expected no `betas` with the optimizer sgd"),
     ("fast", "shards: 4", "shards: 999", r"expected shards \(999\) no greater than batch_size"),
     ("fast", "- max_pool", "- max_pol", r"model: .*expected one of the layers .*`max_pol`"),
-    ("fast", "conv 80 5 bias=false", "conv 80", r"`conv CHANNELS KERNEL \[stride=1\].*`conv 80` \(no KERNEL\)"),
+    (
+        "fast",
+        "conv 80 5 bias=false",
+        "conv 80",
+        r"`conv CHANNELS KERNEL \[stride=1\].*`conv 80` \(kernel: missing required argument\)",
+    ),
     ("fast", "conv 80 5 bias=false", "conv 80 50", r"layer 6 is `conv 80 50` \(.*[Kk]ernel size"),
     ("fast", "conv 80 5 bias=false", "conv 80 5 bias=no", r"layer 6 is `conv 80 5 bias=no`"),
     ("fast", "- linear 10", "- linear 9", r"expected `linear 10` as the last layer; .*\(9, 1, 1\)"),

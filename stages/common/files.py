@@ -74,10 +74,9 @@ def read_rows(path: Path, count: int) -> np.ndarray:
     try:
         with path.open("rb") as file:
             rows, rest = np.lib.format.read_array(file, allow_pickle=False), file.read()
-        if rows.dtype != np.int64 or rows.ndim != 1 or len(rows) == 0 or rest:
-            raise ValueError(f"{rows.dtype} of shape {rows.shape} and {len(rest)} bytes, expected int64, one dimension")
-        if rows[0] < 0 or rows[-1] >= count or (np.diff(rows) <= 0).any():
-            raise ValueError(f"not rows of 0 to {count - 1} in rising order")
+        whole = not rest and rows.dtype == np.int64 and rows.ndim == 1 and len(rows) > 0
+        if not whole or rows[0] < 0 or rows[-1] >= count or (np.diff(rows) <= 0).any():
+            raise ValueError(f"{rows.dtype} of shape {rows.shape}, expected int64, of 0 to {count - 1} in rising order")
     except (ValueError, EOFError, SyntaxError, tokenize.TokenError) as error:  # the last two are of NumPy's header
         reason = str(error).partition("\n")[0]
         raise StageError(f"{path}: damaged ({reason}); delete it and run `dvc repro`") from None

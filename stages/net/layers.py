@@ -170,31 +170,21 @@ def _value(text: str) -> Any:
 
 
 def _usage(make: Callable[..., nn.Module]) -> str:
-    values = list(inspect.signature(make).parameters.values())[1:]
-    return " ".join(
-        [make.__name__]
-        + [v.name.upper() if v.default is v.empty else f"[{v.name}={json.dumps(v.default)}]" for v in values]
-    )
+    values = [
+        value.name.upper() if value.default is value.empty else f"[{value.name}={json.dumps(value.default)}]"
+        for value in list(inspect.signature(make).parameters.values())[1:]
+    ]
+    return " ".join([make.__name__, *values])
 
 
 def _reason(error: ValidationError, make: Callable[..., nn.Module]) -> str:
-    """Return what is wrong with the values for the layer that `make` makes."""
-    names, reasons = list(inspect.signature(make).parameters), []
-    for problem in error.errors():
-        (place,), got = problem["loc"], problem["input"]
-        name = names[place] if isinstance(place, int) and place < len(names) else str(place)
-        match problem["type"]:
-            case "missing_argument":
-                reasons.append(f"no {name.upper()}")
-            case "unexpected_positional_argument":
-                reasons.append(f"{json.dumps(got)} is one value too many")
-            case "unexpected_keyword_argument":
-                reasons.append(f"it has no `{name}`")
-            case "multiple_argument_values":
-                reasons.append(f"{name} is given twice")
-            case _:
-                reasons.append(f"{name} is {json.dumps(got)}, not {problem['msg'].removeprefix('Input should be ')}")
-    return "; ".join(reasons)
+    """Return which values for the layer that `make` makes are wrong, and why, in pydantic's words."""
+    names = dict(enumerate(inspect.signature(make).parameters))
+    problems = [(problem["loc"][0], problem) for problem in error.errors()]
+    return "; ".join(
+        f"{names.get(place, problem['input']) if isinstance(place, int) else place}: {problem['msg'].lower()}"
+        for place, problem in problems
+    )
 
 
 def draw_weights(net: nn.Module, random: torch.Generator) -> None:

@@ -136,10 +136,7 @@ def checked(losses: list[Tensor], curve: Curve, recipe: Recipe) -> list[float]:
 
 def check_finite(net: nn.Module, measures: list[float], epoch: int, recipe: Recipe) -> None:
     """Raise StageError if one of the MEASURES after `epoch`, a weight or a running statistic is not finite."""
-    for name, value in zip(MEASURES, measures, strict=True):
-        if not math.isfinite(value):
-            raise diverged(f"{name} after epoch {epoch} is {value}", recipe)
-    for name, values in net.state_dict().items():
+    for name, values in [*zip(MEASURES, torch.tensor(measures), strict=True), *net.state_dict().items()]:
         if not values.isfinite().all():
             raise diverged(f"{name} after epoch {epoch} is not finite", recipe)
 
