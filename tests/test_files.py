@@ -3,7 +3,6 @@
 import itertools
 import math
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -57,7 +56,7 @@ files.write_whole(Path("{name}"), b"content")
 
 
 def test_the_file_of_a_killed_write_is_removed(tmp_path: Path) -> None:
-    """The next write of the same file removes it: not those of other files, nor those of processes that still run."""
+    """The next write of the same file removes it: not those of other files, of other machines or of live processes."""
 
     def names() -> set[str]:
         return {path.name for path in tmp_path.iterdir()}
@@ -67,9 +66,9 @@ def test_the_file_of_a_killed_write_is_removed(tmp_path: Path) -> None:
         assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT).returncode == -signal.SIGKILL
     first, second = sorted(names())
     assert (first.endswith(".tmp"), second.endswith(".tmp")) == (True, True)
-    process = first.split(".")[-2]  # which is no more; on another machine that shares the folder it may well be
-    living, elsewhere = f"m[1].json.{platform.node()}.{os.getppid()}.tmp", f"m[1].json.elsewhere.{process}.tmp"
-    others = {second, living, elsewhere, "m[1].json.mine.tmp", "m[1].json.tmp"}
+    dead = first.split(".")[-2]
+    live = first.replace(dead, str(os.getppid()))
+    others = {second, live, f"m[1].json.elsewhere.{dead}.tmp", f"m[1].json.{dead}.tmp", "m[1].json.tmp"}
     for name in others:
         (tmp_path / name).touch()
     files.write_json(tmp_path / "m[1].json", {})

@@ -21,7 +21,7 @@ DIGITS = 6  # after the point, of every float in a tracked file
 def write_whole(path: Path, content: bytes) -> None:
     """Put `content` at `path` in one step: whoever looks finds the old file or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    remove_stale(path.parent, path.name)
+    remove_stale(path.parent, glob.escape(path.name))
     temporary = path.with_name(f"{path.name}.{platform.node()}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -33,10 +33,12 @@ def write_whole(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def remove_stale(folder: Path, name: str | None = None) -> None:
-    """Remove the temporary files of `write_whole` in `folder`, for the file `name` or all, whose process was killed."""
-    here = glob.escape(platform.node())  # the folder may be one that several machines share
-    for temporary in folder.glob(f"{glob.escape(name) if name else '*'}.{here}.*.tmp"):
+def remove_stale(folder: Path, names: str = "*") -> None:
+    """Remove the temporary files of `write_whole` for `names` (a pattern) in `folder` that killed processes have left.
+
+    Processes of other machines are not looked at: they may share the folder.
+    """
+    for temporary in folder.glob(f"{names}.{glob.escape(platform.node())}.*.tmp"):
         process = temporary.suffixes[-2][1:]
         try:
             if process.isdecimal():
@@ -70,7 +72,7 @@ def write_npy(path: Path, values: np.ndarray) -> None:
 
 
 def read_rows(path: Path, count: int) -> np.ndarray:
-    """Return the row numbers (n; int64, of 0 to `count - 1`, rising) in `path`. Raises StageError if it is damaged."""
+    """Return the rows (n; of 0 to `count - 1`, rising) that `write_npy` wrote. Raises StageError if they are others."""
     try:
         with path.open("rb") as file:
             rows, rest = np.lib.format.read_array(file, allow_pickle=False), file.read()
