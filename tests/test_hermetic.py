@@ -39,7 +39,6 @@ sys.argv = [stage]
 runpy.run_module(f"stages.{stage}", run_name="__main__")
 """
 RECIPE = "recipes/${train.recipe}.yaml"
-ENVIRONMENT = {"requirements.lock"}  # declared, as what is installed from it is what computes
 OWN = {"params.yaml", "dvc.yaml", ".checkpoints"}  # of DVC, and the state of an unfinished training
 
 
@@ -72,7 +71,7 @@ def test_a_stage_reads_and_writes_what_it_declares(finished: Clone, tmp_path: Pa
         return {name for name, ones in under.items() if not ones}, declared - set().union(*under.values())
 
     assert covers(
-        set(STAGES[stage]["deps"]) - ENVIRONMENT,
+        set(STAGES[stage]["deps"]),
         {name for name in inside("read") - inside("written") if not name.startswith("recipes")},
     ) == (set(), set())
     assert covers(outputs(stage), inside("written")) == (set(), set())
