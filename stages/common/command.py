@@ -4,6 +4,7 @@ import argparse
 import ast
 import gc
 import importlib
+import io
 import os
 import signal
 import subprocess
@@ -110,6 +111,8 @@ def exit_status(main: Callable[[], int | None]) -> int:
 def _parser(module: str, description: str) -> argparse.ArgumentParser:
     # SIGTERM unwinds the stack as Ctrl-C does, so that temporary files are removed.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr has it: where `…` cannot be printed, `\\u2026` is
     return argparse.ArgumentParser(
         prog=f"python -m {module}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
