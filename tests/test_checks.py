@@ -52,4 +52,4 @@ def test_the_workflows_steps(finished: Clone, tmp_path: Path) -> None:
     *_, verdict = lines = summary.read_text().splitlines()
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     assert ["metrics/train.json", "parameters", "121970", "16786", "-105184"] in cells
-    assert "origin/main reads better than workspace" in verdict
+    assert "origin/main is better than the workspace" in verdict

@@ -6,10 +6,11 @@ from statistics import mean, variance
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from stages.evaluate.main import Bin, calibration, expected_calibration_error, wilson
 from stages.report.comparison import mcnemar
-from tools.seeds import seeds_to_tell, welch
+from tools.seeds import difference, seeds_to_tell
 
 Z = 1.959963984540054  # the 97.5 % quantile of the normal distribution
 
@@ -63,22 +64,75 @@ def test_mcnemar() -> None:
     assert mcnemar(0, 0) == 1.0
 
 
-def test_welch() -> None:
-    """The p-value of Welch's t and degrees of freedom, written out, the distribution added up in small steps."""
-    first, second = [99.51, 99.54, 99.48, 99.55], [99.47, 99.50, 99.43]
-    parts = [variance(values) / len(values) for values in (first, second)]
-    t = (mean(first) - mean(second)) / math.sqrt(sum(parts))
-    freedom = sum(parts) ** 2 / (parts[0] ** 2 / 3 + parts[1] ** 2 / 2)
+def two_sided(t: float, freedom: float) -> float:
+    """Return the p-value of Student's `t`, the distribution added up in small steps."""
     scale = math.gamma((freedom + 1) / 2) / math.sqrt(freedom * math.pi) / math.gamma(freedom / 2)
     steps = 20_000
     density = ((1 + ((place + 0.5) * t / steps) ** 2 / freedom) ** (-(freedom + 1) / 2) for place in range(steps))
-    assert welch(first, second) == pytest.approx(1 - 2 * scale * sum(density) * t / steps, abs=1e-6)
-    assert welch([0.5, 0.5], [0.5, 0.5]) == 1.0
-    assert welch([0.5, 0.5], [0.6, 0.6]) == 0.0
+    return 1 - 2 * scale * sum(density) * abs(t) / steps
+
+
+def test_welch() -> None:
+    """The p-value of Welch's t and degrees of freedom, written out, where the groups have one seed in common."""
+    first, second = {1: 0.9951, 2: 0.9954, 3: 0.9948, 4: 0.9955}, {4: 0.9947, 5: 0.995, 6: 0.9943}
+    parts = [variance(values.values()) / len(values) for values in (first, second)]
+    t = (mean(first.values()) - mean(second.values())) / math.sqrt(sum(parts))
+    freedom = sum(parts) ** 2 / (parts[0] ** 2 / 3 + parts[1] ** 2 / 2)
+    found = difference(first, second)
+    assert found["test"] == "Welch's test"
+    assert found["p"] == pytest.approx(two_sided(t, freedom), abs=1e-6)
+    scipys = stats.ttest_ind(list(first.values()), list(second.values()), equal_var=False)
+    assert found["p"] == pytest.approx(scipys.pvalue, rel=1e-9)
+    assert "no evidence of a difference. To see one of this size takes about" in found["verdict"]
+
+
+def test_the_paired_test() -> None:
+    """The p-value of Student's t of the differences, of the seeds that both groups have."""
+    first, second = {1: 0.9951, 2: 0.9954, 3: 0.9948, 9: 0.1}, {8: 0.2, 3: 0.9943, 2: 0.9950, 1: 0.9948}
+    found = difference(first, second)
+    assert found["test"] == "paired t-test of the seeds 1, 2, 3"
+    assert found["difference"] == pytest.approx(0.0004)
+    assert found["p"] == pytest.approx(two_sided(0.0004 / (0.0001 / math.sqrt(3)), 2), abs=1e-6)
+    assert found["verdict"].endswith("the first group is better.")
+    assert difference(second, first)["verdict"].endswith("the second group is better.")
+
+
+@pytest.mark.filterwarnings("error")
+def test_one_group_without_spread() -> None:
+    """Welch's test takes it, and warns of nothing."""
+    first, second = {1: 0.50, 2: 0.54, 3: 0.52}, {4: 0.6, 5: 0.6}
+    assert difference(first, second)["p"] == pytest.approx(two_sided(0.08 / (0.02 / math.sqrt(3)), 2), abs=1e-6)
+
+
+def test_groups_without_spread() -> None:
+    """Two equal numbers say nothing of how far a third would be: no p-value, and no verdict."""
+    for second in ({1: 0.6, 2: 0.7}, {3: 0.4, 4: 0.4}):
+        found = difference({1: 0.5, 2: 0.6 if 1 in second else 0.5}, second)
+        assert "p" not in found
+        assert "no spread, so nothing to test" in found["verdict"]
+
+
+@pytest.mark.parametrize("deviations", [(1.0,), (1.0, 1.0), (1.0, 2.0), (1.0, 0.1)])
+@pytest.mark.parametrize("size", [12.0, 5.0, 3.0, 2.0, 1.0, 0.6])
+def test_seeds_to_tell_has_its_power(deviations: tuple[float, ...], size: float) -> None:
+    """Simulated: that many seeds show the difference in 80 % of 10,000 cases, and three fewer do not."""
+    draw = np.random.default_rng(0)
+
+    def power(seeds: int) -> float:
+        first, *second = (draw.normal(0, deviation, (10_000, seeds)) for deviation in deviations)
+        if second:
+            tested = stats.ttest_ind(first + size, *second, axis=1, equal_var=False)
+        else:
+            tested = stats.ttest_1samp(first + size, 0, axis=1)
+        return float((tested.pvalue <= 0.05).mean())
+
+    needed = seeds_to_tell(-size, *deviations)
+    assert power(needed) >= 0.8 - 0.012  # three standard errors of the simulation
+    assert needed <= 4 or power(needed - 3) < 0.8
 
 
 def test_seeds_to_tell() -> None:
-    """To tell 0.05 points apart takes 16 seeds a side where they spread by 0.05; four times as many for half of it."""
-    assert seeds_to_tell(0.05, 0.05, 0.05) == 16
-    assert seeds_to_tell(-0.025, 0.05, 0.05) == 63
+    """To tell 0.05 points apart takes 18 seeds a side where they spread by 0.05; nearly four times as many for half."""
+    assert seeds_to_tell(0.05, 0.05, 0.05) == 18
+    assert seeds_to_tell(-0.025, 0.05, 0.05) == 65
     assert seeds_to_tell(1.0, 0.05, 0.05) == 2

@@ -1,16 +1,16 @@
 """Say whether two runs differ by more than chance: revisions, branches, tags, experiments or the workspace.
 
     python -m tools.compare A [B]
-    python -m tools.compare --seeds EXP... [--against EXP...]
+    python -m tools.compare --seeds [EXP...] [--against EXP...]
 
-B is the workspace unless it is named. Which digits only one of both reads decides (McNemar's exact test). Whether one
-recipe is better than another takes several seeds of each: --seeds gives their mean and spread, --against the other
-group and Welch's test. All is read from what git has, so a fresh clone with no remote and no cache will do.
+B is the workspace unless it is named. The digits that only one of both classifies correctly decide (McNemar's exact
+test). Whether one configuration is better than another takes several seeds of each: --seeds gives their mean and
+spread (of all experiments of HEAD, unless some are named), each group of runs that differ in the seed alone in a line.
+--against names a second group and tests the difference. All is read from what git has, so a fresh clone will do.
 """
 
 import argparse
 import json
-from collections.abc import Sequence
 from typing import Any
 
 from tabulate import tabulate
@@ -20,17 +20,18 @@ from stages.common.errors import StageError
 from stages.report import runs
 from stages.report.comparison import compare
 from stages.report.runs import Run
-from tools.seeds import compare_groups
+from tools.seeds import MEASURES, compare_seeds
 
 LISTED = 20  # digits, at most, that a table names
+Table = tuple[list[str], list[list[str]], list[int]]  # header, rows, and how wide each column is at most
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command line takes."""
     parser.add_argument("a", nargs="?", metavar="A", help="revision")
     parser.add_argument("b", nargs="?", metavar="B", help="revision (default: the workspace)")
-    parser.add_argument("--seeds", nargs="+", metavar="EXP", help="runs of one recipe with several seeds")
-    parser.add_argument("--against", nargs="+", metavar="EXP", help="runs of another recipe")
+    parser.add_argument("--seeds", nargs="*", metavar="EXP", help="runs (default: all experiments of HEAD)")
+    parser.add_argument("--against", nargs="+", metavar="EXP", help="runs of another configuration")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--md", action="store_true", help="print Markdown, for a pull request")
     form.add_argument("--json", action="store_true", help="print an object for programs")
@@ -38,49 +39,54 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Compare what the command line names, and print it."""
-    if (arguments.a is None) == (arguments.seeds is None) or (arguments.against and not arguments.seeds):
+    seeds = arguments.seeds is not None
+    if (arguments.a is None) != seeds or (arguments.against and not seeds):
         raise StageError("name a revision A, and perhaps B; or --seeds, and perhaps --against (see --help)")
-    if arguments.seeds:
-        groups = [[runs.load(name) for name in names] for names in (arguments.seeds, arguments.against) if names]
-        compared = compare_groups(groups)
-        rows: Sequence[Sequence[object]] = [
-            [
-                ", ".join(group["runs"]),
-                len(group["runs"]),
-                f"{group['mean']:.3%}",
-                f"{group['deviation']:.3%}",
-                f"{group['lowest']:.2%} to {group['highest']:.2%}",
-            ]
-            for group in compared["groups"]
-        ]
-        header = ["runs", "seeds", "mean accuracy", "standard deviation", "range"]
+    if seeds:
+        named = [list(map(runs.load, names)) for names in (arguments.seeds, arguments.against) if names]
+        compared = compare_seeds(named if arguments.seeds else [runs.experiments(), *named])
+        header, rows, widths = of_seeds(compared)
+        tested = [f"{name}: {compared[name]['verdict']}" for name in MEASURES if name in compared]
+        verdict = "\n".join(tested) or "mean ± standard deviation over the seeds; --against tests a difference"
     else:
         first, second = runs.load(arguments.a), runs.load(arguments.b)
         compared = compare(first, second)
-        rows = table(first, second, compared)
-        header = ["", first.name, second.name]
+        header, rows, widths = of_two(first, second, compared)
+        verdict = compared["verdict"]
     if arguments.json:
         print(json.dumps(compared, indent=2))
-    else:
-        print(tabulate(rows, header, tablefmt="github" if arguments.md else "simple", disable_numparse=True))
-        print("", compared["verdict"], sep="\n")
+        return
+    form, most = ("github", None) if arguments.md else ("simple", widths)
+    print(tabulate(rows, header, form, maxcolwidths=most, maxheadercolwidths=most, disable_numparse=True))
+    print("", verdict, sep="\n")
 
 
-def table(first: Run, second: Run, compared: dict[str, Any]) -> list[list[str]]:
-    """Return the rows for people."""
-    rows = [[name, *(getattr(run, name) for run in (first, second))] for name in ("dataset", "recipe")] + [
-        ["weights", *(run.weights for run in (first, second))]
-    ]
-    shown = [run.shown() for run in (first, second)]
+def of_two(first: Run, second: Run, compared: dict[str, Any]) -> Table:
+    """Return the table for people of two runs."""
+    both = (first, second)
+    params = {key: [run.params[key] for run in both] for key in ("download.dataset", "train.recipe")}
+    params |= compared["params"] | {"weights": [run.weights for run in both]}
+    params["validation accuracy"] = [f"{run.validation_accuracy:.2%}" for run in both]
+    rows = [[key, *("" if value is None else str(value) for value in values)] for key, values in params.items()]
+    shown = [run.shown() for run in both]
     rows += [[name, *(texts.get(name, "") for texts in shown)] for name in {**shown[0], **shown[1]}]
-    only = [compared["only_read_by"][run.name] for run in (first, second)]
-    rows.append(["digits that only it reads", *(str(len(digits)) for digits in only)])
-    for place in range(0, min(LISTED, max(map(len, only))), 5):
-        named = [", ".join(map(str, digits[place : place + 5])) for digits in only]
-        rows.append(["their numbers in the test set" if place == 0 else "", *named])
-    if max(map(len, only)) > LISTED:
-        rows.append(["", *("…" if len(digits) > LISTED else "" for digits in only)])
-    return rows
+    only = [run["only_right"] for run in compared["runs"]]
+    rows.append(["digits only it classifies correctly", *(str(len(digits)) for digits in only)])
+    listed = [", ".join(map(str, digits[:LISTED])) + (", …" if len(digits) > LISTED else "") for digits in only]
+    return ["", first.name, second.name], [*rows, ["their numbers in the test set", *listed]], [36, 30, 30]
+
+
+def of_seeds(compared: dict[str, Any]) -> Table:
+    """Return the table for people of groups of runs."""
+    rows = []
+    for group in compared["groups"]:
+        spreads = [
+            f"{of['mean']:.3%}" + ("" if of["deviation"] is None else f" ± {of['deviation']:.3%}")
+            for of in (group[name] for name in MEASURES)
+        ]
+        params = ", ".join(f"{key}={value}" for key, value in group["params"].items())
+        rows.append([", ".join(group["runs"]), params, ", ".join(map(str, group["seeds"])), *spreads])
+    return ["runs", "params that differ", "seeds", "validation accuracy", "test accuracy"], rows, [18, 34, 6, 17, 17]
 
 
 if __name__ == "__main__":

@@ -1,68 +1,120 @@
-"""Runs of a recipe over several random seeds: their mean and spread, and whether two recipes differ."""
+"""Runs of one configuration over several random seeds: mean and spread, and whether two configurations differ."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import mean, stdev
 from typing import Any
 
-import numpy as np
 from scipy import stats
 
 from stages.common.errors import StageError
 from stages.report.comparison import check_same_test_set
-from stages.report.runs import CONFIDENCE, Run
+from stages.report.runs import CONFIDENCE, SEED, Run, differing
 
 POWER = 0.8  # the chance to see a difference that is there, which is what people usually ask for
+MEASURES: dict[str, Callable[[Run], float]] = {
+    "validation": lambda run: run.validation_accuracy,
+    "test": lambda run: run.metrics["accuracy"],
+}
 
 
-def compare_groups(groups: list[list[Run]]) -> dict[str, Any]:
-    """Return mean and spread of each group of runs and, of two, Welch's test and how many seeds would tell."""
-    check_same_test_set([run for group in groups for run in group])
-    if short := [group for group in groups if len(group) < 2]:
-        raise StageError(f"{short[0][0].name}: one run alone has no spread; name two or more, each of another seed")
-    if twice := [run for group in groups for run in group[1:] if run.weights == group[0].weights]:
-        raise StageError(f"{twice[0].name}: the same weights as another run of its group; name runs of several seeds")
-    accuracies = [[run.metrics["accuracy"] for run in group] for group in groups]
-    described = [
-        {
-            "runs": [run.name for run in group],
-            "mean": mean(values),
-            "deviation": stdev(values),
-            "lowest": min(values),
-            "highest": max(values),
-        }
-        for group, values in zip(groups, accuracies, strict=True)
-    ]
-    if len(groups) == 1:
-        values = described[0]
-        verdict = f"{values['mean']:.3%}, give or take {values['deviation']:.3%} from seed to seed."
-        return {"groups": described, "verdict": verdict}
-    difference = described[0]["mean"] - described[1]["mean"]
-    p = welch(*accuracies)
-    deviations = [group["deviation"] for group in described]
-    needed = seeds_to_tell(difference, *deviations) if difference else None
-    seen = f"A difference of {difference:+.3%} (Welch's test: p = {p:.2g})"
-    if p <= 1 - CONFIDENCE:
-        verdict = f"{seen}: the {'first' if difference > 0 else 'second'} group is better."
-    elif needed is None:
-        verdict = f"{seen}: none."
+def compare_seeds(named: Sequence[Sequence[Run]]) -> dict[str, Any]:
+    """Return mean and spread of each group of runs over several seeds and, of two lists `named`, whether they differ.
+
+    Raises StageError if one of two lists is not one group of two runs or more, or if a single list has no such group.
+    """
+    groups = []
+    for part in map(groups_of, named):
+        if len(part) > 1 and len(named) > 1:
+            names = ", ".join(group[0].name for group in part)
+            raise StageError(f"{names} differ in {', '.join(apart(part))}; in a group, {SEED} alone may differ")
+        groups += part
+    sizes = [len(group) for group in groups]
+    if max(sizes) < 2 or (len(named) > 1 and min(sizes) < 2):
+        alone = groups[sizes.index(1)][0].name
+        raise StageError(f"{alone}: one run alone has no spread; name two or more that differ in {SEED} alone")
+    found: dict[str, Any] = {"groups": [{"runs": [run.name for run in group]} for group in groups]}
+    for place, (group, of) in enumerate(zip(groups, found["groups"], strict=True)):
+        check_same_test_set(group)
+        of["seeds"] = [run.seed for run in group]
+        of["params"] = {key: values[place] for key, values in apart(groups).items() if values[place] is not None}
+        for name, value in MEASURES.items():
+            values = [value(run) for run in group]
+            of[name] = {"mean": mean(values), "deviation": stdev(values) if len(values) > 1 else None}
+            of[name] |= {"lowest": min(values), "highest": max(values)}
+    if len(named) > 1:
+        check_same_test_set([group[0] for group in groups])
+        for name, value in MEASURES.items():
+            found[name] = difference(*({run.seed: value(run) for run in group} for group in groups))
+    return found
+
+
+def groups_of(runs: Sequence[Run]) -> list[list[Run]]:
+    """Return `runs` in groups that differ in the seed alone; a run that has two names is in its group once.
+
+    Raises StageError for equal params with other weights, and for equal weights with other seeds.
+    """
+    groups: dict[Any, dict[int, Run]] = {}
+    for run in runs:
+        others = tuple(sorted((key, value) for key, value in run.params.items() if key != SEED))
+        group = groups.setdefault(others, {})
+        for twin in group.values():
+            if (twin.seed == run.seed) != (twin.weights == run.weights):
+                what = "params, other weights: their code or device differs"
+                what = what if twin.seed == run.seed else "weights, other seeds: params were edited without a run"
+                raise StageError(f"{twin.name} and {run.name}: the same {what}")
+        group.setdefault(run.seed, run)
+    return [[group[seed] for seed in sorted(group)] for group in groups.values()]
+
+
+def apart(groups: list[list[Run]]) -> dict[str, list[Any]]:
+    """Return the params, but for the seed, in which `groups` differ, each with the value that each group has."""
+    return {key: values for key, values in differing([group[0] for group in groups]).items() if key != SEED}
+
+
+def difference(first: dict[int, float], second: dict[int, float]) -> dict[str, Any]:
+    """Return the difference of the means of two groups of accuracies, by seed, with its test and a verdict in words.
+
+    Two seeds or more that both groups have are paired (Student 1908); else the test is Welch's (1947), of all.
+    """
+    if len(common := sorted(first.keys() & second.keys())) > 1:
+        test = f"paired t-test of the seeds {', '.join(map(str, common))}"
+        samples = [[round(first[seed] - second[seed], 9) for seed in common]]  # equal bits for equal differences
+        seen = mean(samples[0])
     else:
-        verdict = f"{seen}: no evidence of one. To tell one of this size takes about {needed} seeds a side"
-        verdict += ": these are too few." if min(map(len, groups)) < needed else "."
-    return {"groups": described, "difference": difference, "welch_p": p, "seeds_to_tell": needed, "verdict": verdict}
-
-
-def welch(first: Sequence[float], second: Sequence[float]) -> float:
-    """Return the p-value of the test that two groups, of two values or more, have one mean (Welch 1947)."""
-    if np.ptp(first) == 0 and np.ptp(second) == 0:
-        return float(first[0] == second[0])
-    return float(stats.ttest_ind(first, second, equal_var=False).pvalue)
+        test, samples = "Welch's test", [list(first.values()), list(second.values())]
+        seen = mean(samples[0]) - mean(samples[1])
+    found: dict[str, Any] = {"test": test, "difference": seen}
+    deviations = [stdev(sample) for sample in samples]
+    if not any(deviations):
+        return found | {"verdict": f"{seen:+.3%} on every seed: no spread, so nothing to test."}
+    # Student's t and, with two samples, the degrees of freedom of Welch and Satterthwaite
+    parts = [(deviation**2 / len(sample), len(sample)) for sample, deviation in zip(samples, deviations, strict=True)]
+    freedom = sum(part for part, _ in parts) ** 2 / sum(part**2 / (count - 1) for part, count in parts)
+    found["p"] = p = 2 * float(stats.t.sf(abs(seen) / math.sqrt(sum(part for part, _ in parts)), freedom))
+    found["seeds_to_tell"] = seeds_to_tell(seen, *deviations) if seen else None
+    if p <= 1 - CONFIDENCE:
+        verdict = f"the {'first' if seen > 0 else 'second'} group is better."
+    else:
+        more = f" To see one of this size takes about {found['seeds_to_tell']} seeds a side." if seen else ""
+        verdict = f"no evidence of a difference.{more}"
+    return found | {"verdict": f"{seen:+.3%} ({test}: p = {p:.2g}): {verdict}"}
 
 
 def seeds_to_tell(difference: float, *deviations: float) -> int:
-    """Return how many seeds a side show a `difference` of means at 95 % in 80 % of the cases, by the normal formula.
+    """Return how many seeds a side show a `difference` of means at 95 % in 80 % of the cases, or somewhat more.
 
-    n = (z(0.975) + z(0.8))^2 (s1^2 + s2^2) / d^2, `deviations` being the two standard deviations.
+    `deviations` are those of two groups for Welch's test, or that of the differences for the paired test. The power is
+    the noncentral t distribution's with n - 1 degrees of freedom, the fewest that Welch's test has.
     """
+    variance = sum(deviation**2 for deviation in deviations)
     z = stats.norm.ppf((1 + CONFIDENCE) / 2) + stats.norm.ppf(POWER)
-    return max(2, math.ceil(z**2 * sum(deviation**2 for deviation in deviations) / difference**2))
+    seeds = max(2, math.ceil(z**2 * variance / difference**2))  # the normal distribution's, which are too few
+
+    def power() -> float:
+        critical = stats.t.ppf((1 + CONFIDENCE) / 2, seeds - 1)
+        return float(stats.nct.sf(critical, seeds - 1, abs(difference) * math.sqrt(seeds / variance)))
+
+    while power() < POWER:
+        seeds += 1
+    return seeds

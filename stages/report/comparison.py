@@ -1,4 +1,4 @@
-"""Whether two nets differ by more than chance: the test images that only one of both reads, and a verdict in words."""
+"""Whether two nets differ by more than chance: the test images that one alone classifies correctly, and a verdict."""
 
 from typing import Any
 
@@ -6,18 +6,20 @@ import numpy as np
 from scipy import stats
 
 from stages.common.errors import StageError
-from stages.report.runs import CONFIDENCE, Run
+from stages.report.runs import CONFIDENCE, Run, differing
 
 
 def compare(first: Run, second: Run) -> dict[str, Any]:
-    """Return metrics side by side, the rows of the digits that only one of both reads, p-value and verdict."""
+    """Return both runs' metrics and the rows that one alone classifies correctly, what params differ, and a verdict."""
     check_same_test_set([first, second])
     only_first, only_second = np.flatnonzero(first.right & ~second.right), np.flatnonzero(second.right & ~first.right)
     p = mcnemar(len(only_first), len(only_second))
     return {
-        "metrics": {run.name: run.metrics for run in (first, second)},
-        "accuracy_interval": {run.name: run.interval for run in (first, second)},
-        "only_read_by": {first.name: only_first.tolist(), second.name: only_second.tolist()},
+        "runs": [
+            {"name": run.name, "metrics": run.metrics, "accuracy_interval": run.interval, "only_right": only.tolist()}
+            for run, only in ((first, only_first), (second, only_second))
+        ],
+        "params": differing([first, second]),
         "mcnemar_p": p,
         "verdict": verdict(first, second, len(only_first), len(only_second), p),
     }
@@ -29,19 +31,19 @@ def verdict(first: Run, second: Run, only_first: int, only_second: int, p: float
         return f"{first.name} and {second.name} have the same weights, bit for bit."
     if only_first == only_second == 0:
         return f"{first.name} and {second.name} err on the same digits."
-    counts = (
-        f"{only_first} against {only_second} digits that only {first.name} or only {second.name} reads (p = {p:.2g})"
-    )
+    counts = f"{only_first} against {only_second} digits that only {first.name} or only {second.name}"
+    counts += f" classifies correctly (p = {p:.2g})"
+    same = "" if differing([first, second]) else " No param differs: the code does, or the device."
     if p > 1 - CONFIDENCE:
-        return f"{counts}: no evidence of a difference."
+        return f"{counts}: no evidence of a difference.{same}"
     better, worse = (first, second) if only_first > only_second else (second, first)
-    return f"{counts}: {better.name} reads better than {worse.name}. Other seeds may not: see --seeds."
+    return f"{counts}: {better.name} is better than {worse.name}. With other seeds it may not be: see --seeds.{same}"
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
     """Return the p-value of the exact test that two nets err alike (McNemar 1947).
 
-    Only the images that one of them reads and the other does not say anything: `only_first` and `only_second`.
+    Only the images that one alone classifies correctly say anything: `only_first` and `only_second`.
     """
     count = only_first + only_second
     return float(stats.binomtest(only_first, count).pvalue) if count else 1.0

@@ -9,6 +9,7 @@ colour runs this stage alone. With --against, writes report/against.html alone: 
 import base64
 import io
 import math
+import shlex
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
+from ruamel.yaml import YAML
 from torch import nn
 
 from stages.common import files, raw, settings
@@ -31,8 +33,8 @@ SAMPLES, ERRORS, MAPS = 36, 24, 6  # digits in a grid, and maps shown of each co
 # What is said over each picture, in the order of the page
 TITLES = {
     "confusion": "Confusion matrix of the test set, with the accuracy of each class",
-    "errors": "The misread test digits that the net is surest of",
-    "only": "Test digits that this run reads and the other does not",
+    "errors": "The misclassified test digits that the net is surest of",
+    "only": "Test digits that this run alone classifies correctly",
     "training": "Loss and error rate during training",
     "per_class": "Error rate of each class, with its 95 % interval",
     "reliability": "Accuracy against predicted probability",
@@ -101,11 +103,22 @@ def page(
             },
             verdict=verdict,
             trained_in=trained_in,
-            recipe=Path("recipes", f"{shown[-1].recipe}.yaml").read_text(encoding="utf-8"),
-            seed=settings.value("train.seed"),
+            params=runs.differing(shown),
+            again=again(shown[-1]),
         )
         .encode()
     )
+
+
+def again(run: Run) -> str:
+    """Return the commands that give `run` again: its params, all of them, and `dvc repro`."""
+    yaml, lines = YAML(typ="safe"), io.StringIO()
+    yaml.default_flow_style = False
+    for path, values in run.files.items():
+        lines.write(f"cat > {shlex.quote(path.as_posix())} <<'END'\n")
+        yaml.dump(values, lines)
+        lines.write("END\n")
+    return f"{lines.getvalue()}dvc repro"
 
 
 def embedded(content: bytes) -> Picture:
@@ -127,7 +140,7 @@ def of_tables(run: Run) -> dict[str, Figure]:
 
 
 def errors(run: Run, test: np.ndarray) -> Figure:
-    """Return the misread ones of the `test` images that the net is surest of."""
+    """Return the misclassified ones of the `test` images that the net is surest of."""
     wrong = np.flatnonzero(~run.right)
     return grid(run, test, wrong[np.argsort(-run.predictions["probability"][wrong], kind="stable")])
 
@@ -135,7 +148,7 @@ def errors(run: Run, test: np.ndarray) -> Figure:
 def grid(run: Run, test: np.ndarray, rows: np.ndarray) -> Figure:
     """Return the first of the `rows` of the `test` images, each with its number, label, prediction and probability."""
     captions = [
-        f"no. {row}\nlabel {of['actual']:.0f}\nread {of['predicted']:.0f}, {of['probability']:.0%}"
+        f"no. {row}\nlabel {of['actual']:.0f}\nnet {of['predicted']:.0f}, {of['probability']:.0%}"
         for row, of in zip(rows[:ERRORS], run.predictions[rows[:ERRORS]], strict=True)
     ]
     return pictures.grid(test[rows[:ERRORS]], captions)
@@ -147,7 +160,7 @@ def of_data(run: Run, test: np.ndarray) -> dict[str, Figure]:
     rows = files.read_rows(SPLIT, len(images))[:SAMPLES]
     captions = [f"{of['predicted']:.0f}  {of['probability']:.0%}" for of in run.predictions[:SAMPLES]]
     return {
-        "classes": pictures.classes(np.genfromtxt("plots/classes.csv", delimiter=",", names=True, dtype=int)),
+        "classes": pictures.classes(run.classes),
         "samples": pictures.grid(images[rows], [f"{labels[row]}" for row in rows]),
         "predictions": pictures.grid(test[:SAMPLES], captions),
     }
@@ -158,7 +171,7 @@ def of_net(run: Run, test: np.ndarray) -> dict[str, Figure]:
     trained = model.read()
     first = next(name for name in trained["weights"] if name.endswith(("_conv.weight", "_linear.weight")))
     untrained = layers.build(trained["layers"])
-    layers.draw_weights(untrained, exact.generator(settings.value("train.seed"), "weights"))
+    layers.draw_weights(untrained, exact.generator(run.seed, "weights"))
     side = math.isqrt(trained["weights"][first][0].numel())  # of a kernel; a linear layer's is the whole image
     before, after = (
         state[first].reshape(-1, side, side).numpy() for state in (untrained.state_dict(), trained["weights"])

@@ -1,10 +1,12 @@
 """What a run wrote, read from the workspace or from any revision in git: needs no remote and no cache."""
 
-import io
+import csv
 import json
+import os
+import re
 import subprocess
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +16,20 @@ from scipy import stats
 from stages.common import settings
 from stages.common.errors import StageError
 
-WORKSPACE = "workspace"
+WORKSPACE = "the workspace"  # git allows no blank in the name of a revision
 CONFIDENCE = 0.95
-EVALUATE, TRAIN = Path("metrics/evaluate.json"), Path("metrics/train.json")
-# Columns of the tables that a run has
-TABLES = {
-    "predictions": ("actual", "predicted", "probability"),
-    "per_class": ("class", "count", "errors", "recall", "lower", "upper"),
-    "reliability": ("confidence", "accuracy", "lower", "upper"),
-    "training": ("examples", "epoch", "batch_loss", "train_loss", "validation_loss"),
+SECTIONS, SEED = ("download", "split", "train"), "train.seed"  # of params.yaml
+EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]+/(.+)")  # the commit that it started from, and its name
+EVALUATE, TRAIN, PREDICTIONS = "metrics/evaluate.json", "metrics/train.json", "plots/predictions.csv"
+# The files of a run, and what each has at least
+FILES = {
+    EVALUATE: ("accuracy", "errors", "loss"),
+    TRAIN: ("weights_sha256", "validation_accuracy"),
+    "plots/classes.csv": ("class", "train", "validation", "test"),
+    PREDICTIONS: ("actual", "predicted", "probability"),
+    "plots/per_class.csv": ("class", "count", "errors", "recall", "lower", "upper"),
+    "plots/reliability.csv": ("confidence", "accuracy", "lower", "upper"),
+    "plots/training.csv": ("examples", "epoch", "batch_loss", "train_loss", "validation_loss"),
 }
 # Of metrics/evaluate.json, in the order in which people want to see them
 NUMBERS = {
@@ -37,17 +44,27 @@ NUMBERS = {
 
 @dataclass(frozen=True)
 class Run:
-    """The tracked results of a run of the pipeline."""
+    """The tracked results of a run of the pipeline, and the params that it had."""
 
     name: str
     dataset: str
     recipe: str
-    weights: str  # the first digits of the SHA-256 of the trained weights
+    seed: int
+    files: dict[Path, Any]  # what params.yaml and the recipe's file say
     metrics: dict[str, Any]  # metrics/evaluate.json
+    weights: str  # the first digits of the SHA-256 of the trained weights
+    validation_accuracy: float
+    classes: np.ndarray  # a row for each class: images of each part
     predictions: np.ndarray  # a row for each test image
     per_class: np.ndarray  # a row for each class
     reliability: np.ndarray  # a row for each bin of predictions
     training: np.ndarray  # a row for each point of the training curve; what a row has not is NaN
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """All params, each by the name that `dvc exp run -S` takes."""
+        named = {"" if path == settings.PARAMS else f"{path}:": values for path, values in self.files.items()}
+        return {f"{file}{key}": value for file, values in named.items() for key, value in _flat(values)}
 
     @property
     def right(self) -> np.ndarray:
@@ -80,35 +97,86 @@ def load(revision: str | None) -> Run:
     """
     if revision is None:
         return _run(WORKSPACE, settings.value, _read)
-    commit = _commit(revision)
+    commit = resolve(revision)
 
     def read(path: Path) -> bytes:
-        return _git(["show", f"{commit}:{path}"], f"{revision}: has no {path}; {_advice(revision)}")
+        try:
+            return _git("cat-file", "blob", f"{commit}:./{path}")  # ./, as the project may be a folder of a repository
+        except StageError as error:
+            raise StageError(f"{revision}: has no {path} ({error}); {_advice(revision)}") from None
 
     params = settings.parse(read(settings.PARAMS), f"{revision}: {settings.PARAMS}")
     return _run(revision, lambda key: settings.look_up(params, key, f"{revision}: {settings.PARAMS}"), read)
 
 
+def experiments() -> list[Run]:
+    """Return the runs of all experiments of HEAD. Raises StageError if there are none."""
+    head = resolve("HEAD")
+    place = f"refs/exps/{head[:2]}/{head[2:]}/"
+    found = [replace(load(ref), name=ref.removeprefix(place)) for ref in references() if ref.startswith(place)]
+    if not found:
+        raise StageError(f"HEAD ({head[:7]}) has no experiments; run some (`dvc exp run`), or name others")
+    return found
+
+
+def differing(runs: Sequence[Run]) -> dict[str, list[Any]]:
+    """Return the params in which `runs` differ, each with the value that each run has; None where it has none.
+
+    Recipes of two names are two files: their names differ, and their values are not compared.
+    """
+    found = {key: [run.params.get(key) for run in runs] for run in runs for key in run.params}
+
+    def compared(key: str) -> set[Any]:
+        file = Path(key.rpartition(":")[0] or settings.PARAMS)
+        return {value for value, run in zip(found[key], runs, strict=True) if file in run.files}
+
+    return {key: values for key, values in found.items() if len(compared(key)) > 1}
+
+
 def _run(name: str, value: Callable[[str], Any], read: Callable[[Path], bytes]) -> Run:
-    evaluate, train = (json.loads(read(path)) for path in (EVALUATE, TRAIN))
-    for path, values, keys in (
-        (EVALUATE, evaluate, ["accuracy", "errors", "loss"]),
-        (TRAIN, train, ["weights_sha256"]),
-    ):
-        if missing := [key for key in keys if key not in values]:
-            raise StageError(f"{name}: {path} has no {', '.join(missing)}; {_advice(name)}")
-    tables = {
-        table: _table(f"{name}: plots/{table}.csv", read(Path(f"plots/{table}.csv")), columns, _advice(name))
-        for table, columns in TABLES.items()
-    }
-    return Run(name, value("download.dataset"), value("train.recipe"), train["weights_sha256"], evaluate, **tables)
+    dataset, chosen, seed = (value(key) for key in ("download.dataset", "train.recipe", SEED))
+    sections, recipe = {section: value(section) for section in SECTIONS}, Path("recipes", f"{chosen}.yaml")
+    params = {settings.PARAMS: sections, recipe: settings.parse(read(recipe), f"{name}: {recipe}")}
+    found = {path: _parsed(name, path, read(Path(path)), names) for path, names in FILES.items()}
+    evaluated, trained, predictions = (found[path] for path in (EVALUATE, TRAIN, PREDICTIONS))
+    errors = np.count_nonzero(predictions["actual"] != predictions["predicted"])
+    if errors != evaluated["errors"]:
+        counts = f"{EVALUATE} has {evaluated['errors']} errors, {PREDICTIONS} {errors}"
+        raise StageError(f"{name}: {counts}; {_advice(name)}")
+    tables = {Path(path).stem: table for path, table in found.items() if path.startswith("plots")}
+    return Run(name, dataset, chosen, seed, params, evaluated, *(trained[key] for key in FILES[TRAIN]), **tables)
 
 
-def _table(name: str, content: bytes, columns: tuple[str, ...], advice: str) -> np.ndarray:
-    table = np.genfromtxt(io.BytesIO(content), delimiter=",", names=True)
-    if missing := set(columns) - set(table.dtype.names or ()):
-        raise StageError(f"{name} has no column {', '.join(sorted(missing))}; {advice}")
-    return table
+def _parsed(name: str, path: str, content: bytes, names: tuple[str, ...]) -> Any:
+    """Return the metrics, or the rows of a table, in `content`; an empty cell is NaN.
+
+    Raises StageError if the file is damaged, or if it has none of one of `names`.
+    """
+    found: Any
+    try:
+        if path.endswith(".json"):
+            found = dict(json.loads(content))
+            there = list(found)
+        else:
+            there, *rows = csv.reader(content.decode().splitlines())
+            cells = [tuple(float(cell or "nan") for cell in row) for row in rows]
+            found = np.array(cells, [(column, float) for column in there])
+    except (ValueError, TypeError) as error:
+        merge = re.search(rb"^(<{7}|={7}|>{7})", content, re.MULTILINE)
+        damage = "has the marks of a merge (see docs/branches.md)" if merge else f"is damaged ({error})"
+        raise StageError(f"{name}: {path} {damage}; {_advice(name)}") from None
+    if missing := [key for key in names if key not in there]:
+        raise StageError(f"{name}: {path} has no {', '.join(missing)}; {_advice(name)}")
+    return found
+
+
+def _flat(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each value that stands in `values`, and its key: `model.1` is the second entry of the list `model`."""
+    if not isinstance(values, (dict, list)):
+        yield prefix, values
+        return
+    for key, of in values.items() if isinstance(values, dict) else enumerate(values):
+        yield from _flat(of, f"{prefix}.{key}" if prefix else str(key))
 
 
 def _advice(name: str) -> str:
@@ -123,27 +191,45 @@ def _read(path: Path) -> bytes:
         raise StageError(f"{path}: not found; run `dvc repro`") from None
 
 
-def _commit(revision: str) -> str:
-    """Return the commit of `revision`, which may be the name of an experiment of DVC's."""
-    listed = _git(["for-each-ref", "--format=%(objectname)", f"refs/exps/*/*/{revision}"], "not a git repository")
-    if experiments := listed.decode().split():
-        if len(experiments) > 1:
-            raise StageError(
-                f"{revision}: the name of {len(experiments)} experiments; give one's commit (`dvc exp list`)"
-            )
-        return experiments[0]
-    unknown = (
-        f"{revision}: no such revision; expected a commit, branch, tag or experiment (`git branch`, `dvc exp list`)"
-    )
-    return (
-        _git(["rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"], unknown)
-        .decode()
-        .strip()
-    )
+def resolve(revision: str) -> str:
+    """Return the commit of `revision`: what git calls so or, as in DVC, a branch of a remote or an experiment.
+
+    Raises StageError if there is none, or, with the candidates, if several commits have the name.
+    """
+    name = re.split(r"[~^]|@\{", revision)[0] or revision
+    refs = references()
+    called = {place + name for place in ("", "refs/", "refs/tags/", "refs/heads/", "refs/remotes/")}
+    found = [ref for ref in refs if ref in called or ((of := EXPERIMENT.fullmatch(ref)) and of[1] == name)]
+    candidates = {}  # full names, by commit
+    try:
+        commit = _commit(name, revision)
+        candidates[commit] = commit
+    except StageError:
+        found += [ref for ref in refs if ref.startswith("refs/remotes/") and ref.split("/", 3)[-1] == name]
+        if not found:
+            raise
+    candidates |= {_commit(ref, revision): ref for ref in found}
+    if len(candidates) > 1:
+        raise StageError(f"{revision}: ambiguous; write one of {', '.join(sorted(candidates.values()))}")
+    return _commit(found[0] + revision.removeprefix(name) if found else revision, revision)
 
 
-def _git(arguments: list[str], failure: str) -> bytes:
+def references() -> list[str]:
+    """Return the full names of all that git has a name for: branches, tags, branches of remotes, experiments."""
+    return os.fsdecode(_git("for-each-ref", "--format=%(refname)")).splitlines()
+
+
+def _commit(name: str, revision: str) -> str:
+    try:
+        return _git("rev-parse", "--verify", "--end-of-options", f"{name}^{{commit}}").decode().strip()
+    except StageError as error:
+        expected = "a commit, branch, tag or experiment (`git branch`, `dvc exp list`)"
+        raise StageError(f"{revision}: no such revision; expected {expected}; {error}") from None
+
+
+def _git(*arguments: str) -> bytes:
+    """Return what git prints. Raises StageError with git's own words if it fails."""
     done = subprocess.run(["git", *arguments], capture_output=True)  # noqa: S603, S607 (no shell; the user's own git)
     if done.returncode:
-        raise StageError(failure)
+        raise StageError(f"git {arguments[0]}: {os.fsdecode(done.stderr).strip()}")
     return done.stdout
