@@ -22,7 +22,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 from torch import nn
 
-from stages.common import files, raw, settings
+from stages.common import files, raw
 from stages.net import exact, inference, layers, model
 from stages.report import comparison, pictures, runs
 from stages.report.runs import Run
