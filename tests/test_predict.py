@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw, ImageFilter
 
 from stages.common import idx
 from stages.download import digit
+from stages.net import exact
 from tests.conftest import Clone
 from tools import predict
 
@@ -139,6 +141,22 @@ def test_no_model_is_said(origin: Clone, tmp_path: Path) -> None:
     """Without a model there is one message that says how to get it."""
     failed = origin.run(sys.executable, "-m", "tools.predict", "some.png", status=1)
     assert failed.stderr == "error: models/model.pt: not found; run `dvc repro` or `dvc pull` first\n"
+
+
+@pytest.mark.parametrize("command", ["tools.predict -", "tools.export", "stages.evaluate", "stages.report"])
+def test_a_model_that_is_not_finite_is_refused(finished: Clone, tmp_path: Path, command: str) -> None:
+    """Whoever reads a model with a weight that is NaN or infinite says which, and writes nothing."""
+    clone = finished.copy(tmp_path / "clone")
+    trained = torch.load(clone.path / "models/model.pt", weights_only=True)
+    trained["weights"]["4_batch_norm.running_var"][2] = float("nan" if "report" in command else "inf")
+    trained["weights_sha256"] = exact.digest(trained["weights"])
+    torch.save(trained, clone.path / "models/model.pt")
+    failed = clone.run(sys.executable, "-m", *command.split(), status=1)
+    assert failed.stderr == (
+        "error: models/model.pt: 4_batch_norm.running_var has values that are NaN or infinite, expected finite "
+        "weights: the training diverged; lower the recipe's learning_rate, and run `dvc repro`\n"
+    )
+    assert clone.run("git", "status", "--porcelain").stdout == ""
 
 
 @pytest.mark.slow

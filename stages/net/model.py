@@ -37,7 +37,10 @@ def write(recipe: str, description: list[str], net: nn.Module, environment: dict
 
 
 def read() -> dict[str, Any]:
-    """Return the model that the stage train wrote. Raises StageError if there is none, or a damaged one."""
+    """Return the model that the stage train wrote.
+
+    Raises StageError if there is none, if it is damaged, or if a weight is NaN or infinite.
+    """
     if not MODEL.is_file():
         raise StageError(f"{MODEL}: not found; run `dvc repro` or `dvc pull` first")
     content = MODEL.read_bytes()
@@ -53,6 +56,12 @@ def read() -> dict[str, Any]:
             f"{MODEL}: damaged ({reason}); delete it and its object in .dvc/cache, as docs/remotes.md says, and run "
             "`dvc repro`"
         ) from None
+    for name, values in model["weights"].items():
+        if not values.isfinite().all():
+            raise StageError(
+                f"{MODEL}: {name} has values that are NaN or infinite, expected finite weights: the training diverged; "
+                "lower the recipe's learning_rate, and run `dvc repro`"
+            )
     return model
 
 
