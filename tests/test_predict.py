@@ -1,5 +1,6 @@
-"""Predictions for pictures of all kinds, with the real command; and messages for what is no picture."""
+"""Predictions for pictures of all kinds, with the real command; and messages for what is no picture, or no digit."""
 
+import csv
 import io
 import json
 import random
@@ -11,53 +12,67 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 from stages.common import idx
 from stages.download import digit
-from stages.net import exact
-from tests.conftest import Clone
-from tools import predict
+from stages.net import exact, layers, model
+from tests import ways
+from tests.conftest import PROJECT, Clone
+from tests.test_docs import fences
+from tests.ways import drawn
+from tools import pages, predict
 
-# A digit a line of strokes, in a frame of 100 x 100
-STROKES = {
-    0: [[(50, 8), (30, 20), (24, 50), (30, 80), (50, 92), (70, 80), (76, 50), (70, 20), (50, 8)]],
-    1: [[(52, 8), (48, 92)]],
-    2: [[(26, 28), (38, 12), (60, 10), (72, 26), (64, 46), (24, 90), (76, 90)]],
-    3: [[(28, 16), (52, 8), (70, 22), (64, 42), (46, 48), (68, 56), (74, 76), (52, 92), (26, 84)]],
-    4: [[(34, 8), (26, 54), (74, 54)], [(66, 10), (62, 92)]],
-    5: [[(72, 10), (34, 10), (30, 44), (56, 42), (74, 60), (66, 84), (46, 92), (24, 84)]],
-    6: [[(62, 8), (36, 36), (26, 66), (38, 90), (62, 88), (70, 68), (56, 54), (30, 66)]],
-    7: [[(24, 12), (76, 12), (44, 92)]],
-    8: [[(68, 20), (48, 8), (32, 24), (68, 70), (50, 92), (30, 76), (68, 30), (68, 20)]],
-    9: [[(70, 28), (50, 10), (32, 26), (42, 48), (68, 36), (70, 28), (66, 60), (58, 92)]],
-}
-
-
-def drawn(figure: int, ink: Any = 0, paper: Any = 255, mode: str = "L", size: int = 300) -> Image.Image:
-    """Return a picture of `figure`, drawn by strokes."""
-    image = Image.new(mode, (size, size), paper)
-    for stroke in STROKES[figure]:
-        points = [(x * size / 100, y * size / 100) for x, y in stroke]
-        ImageDraw.Draw(image).line(points, fill=ink, width=size // 11, joint="curve")
-    return image
+PREDICT = (sys.executable, "-m", "tools.predict")
 
 
 def answers(clone: Clone, *arguments: str, status: int = 0) -> list[dict[str, Any]]:
     """Return what `python -m tools.predict --json` says."""
-    listed: list[dict[str, Any]] = json.loads(
-        clone.run(sys.executable, "-m", "tools.predict", "--json", *arguments, status=status).stdout
-    )
+    listed: list[dict[str, Any]] = json.loads(clone.run(*PREDICT, "--json", *arguments, status=status).stdout)
     return listed
+
+
+def seen(path: Path) -> list[np.ndarray]:
+    """Return what the net gets for the only page of a picture."""
+    (page,) = pages.read(str(path))
+    return [image for image, _ in predict.in_place(page)]
+
+
+def with_net(clone: Clone, weights: torch.Tensor, bias: torch.Tensor) -> Clone:
+    """Return `clone` with the model that computes `weights` (10, 784) times the pixels, and `bias` (10)."""
+    description = ["linear 10"]
+    net = layers.build(description)
+    (layer,) = (of for of in net if isinstance(of, layers.Linear))
+    layer.load_state_dict({"weight": weights[:, :, None, None], "bias": bias})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(clone.path)
+        model.write("by_hand", description, net)
+    return clone
+
+
+@pytest.fixture(scope="module")
+def reader(origin: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone whose net is sure of which drawn digit is nearest: not to be changed."""
+    images = [digit.as_mnist(255 - np.asarray(drawn(figure))) for figure in range(10)]
+    nearest = torch.from_numpy(np.stack(images).reshape(10, -1) / 255).float()
+    clone = origin.clone(tmp_path_factory.mktemp("reader") / "clone")
+    return with_net(clone, nearest, -(nearest**2).sum(1) / 2)
 
 
 KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "grey.png": ({}, {}),
     "dark.png": ({"ink": 255, "paper": 0}, {}),
     "colored.png": ({"ink": (20, 60, 120), "paper": (250, 240, 200), "mode": "RGB"}, {}),
+    "yellow.png": ({"ink": (255, 240, 0), "paper": (255, 255, 255), "mode": "RGB"}, {}),
+    "yellow.jpg": ({"ink": (255, 240, 0), "paper": (255, 255, 255), "mode": "RGB", "size": 1700}, {"quality": 70}),
     "transparent.png": ({"ink": (0, 0, 0, 255), "paper": (0, 0, 0, 0), "mode": "RGBA"}, {}),
     "white_on_nothing.webp": ({"ink": (255, 255, 255, 255), "paper": (0, 0, 0, 0), "mode": "RGBA"}, {"lossless": True}),
     "sixteen_bits.png": ({"ink": 9_000, "paper": 60_000, "mode": "I;16"}, {}),
+    "twelve_bits.png": ({"ink": 200, "paper": 4_000, "mode": "I;16"}, {}),
+    "signed.tiff": ({"ink": -2_000_000, "paper": 900_000, "mode": "I"}, {}),
+    "float.tiff": ({"ink": 0.1, "paper": 0.9, "mode": "F"}, {}),
+    "float_bytes.tiff": ({"ink": 20.0, "paper": 250.0, "mode": "F"}, {}),
+    "print.tiff": ({"ink": (0, 0, 0, 255), "paper": (0, 0, 0, 0), "mode": "CMYK"}, {}),
     "photo.jpg": ({"ink": (40, 40, 60), "paper": (200, 190, 180), "mode": "RGB"}, {"quality": 40}),
     "scan.tiff": ({"ink": 0, "paper": 1, "mode": "1"}, {}),
     "old.bmp": ({"size": 88}, {}),
@@ -67,12 +82,30 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 @pytest.mark.parametrize("name", KINDS)
 def test_every_kind_of_picture_shows_the_same_digit(name: str, tmp_path: Path) -> None:
-    """PNG, JPEG, BMP, TIFF, WebP; grey, colour, alpha, 1 and 16 bits; small and large: ink in the same places."""
+    """PNG, JPEG, BMP, TIFF, WebP; grey, colour, alpha, 1 to 32 bits, floats; small, large: the same image."""
     how, options = KINDS[name]
     drawn(5, **how).save(tmp_path / name, **options)
-    seen = digit.as_mnist(predict.ink(predict.read(str(tmp_path / name)))).astype(float)
-    plain = digit.as_mnist((255 - np.asarray(drawn(5))) / 255).astype(float)
-    assert np.corrcoef(seen.ravel(), plain.ravel())[0, 1] > 0.97
+    (image,) = seen(tmp_path / name)
+    plain = digit.as_mnist((255 - np.asarray(drawn(5))) / 255)
+    assert np.corrcoef(image.ravel(), plain.ravel())[0, 1] > 0.97
+
+
+@pytest.mark.parametrize("name", ["phone.jpg", "scan.tiff", "bytes.png", "sixteen_bits.png", "drawing.webp"])
+def test_a_picture_that_lies_on_its_side(name: str, tmp_path: Path) -> None:
+    """Each of EXIF's eight orientations shows the upright digit, and its box is that of the upright picture."""
+    upright = ImageOps.expand(drawn(4), (0, 0, 60, 0), 255)
+    if name == "sixteen_bits.png":
+        upright = Image.fromarray(np.asarray(upright).astype(np.uint16) * 257)
+    undone = [None, 0, 3, 1, 5, 2, 6, 4]  # by Image.Transpose
+    expected = None
+    for orientation, turn in enumerate(undone, start=1):
+        stored = upright if turn is None else upright.transpose(Image.Transpose(turn))
+        stored.save(tmp_path / name, exif=ways.orientation(orientation))
+        (page,) = pages.read(str(tmp_path / name))
+        ((image, box),) = predict.in_place(page)
+        expected = image if expected is None else expected
+        assert np.corrcoef(image.ravel(), expected.ravel())[0, 1] > 0.98, orientation
+        assert box == pytest.approx([68, 16, 232, 284], abs=9), orientation
 
 
 def test_dirt_is_not_part_of_the_digit() -> None:
@@ -80,19 +113,35 @@ def test_dirt_is_not_part_of_the_digit() -> None:
     clean = drawn(3)
     dirty = clean.copy()
     ImageDraw.Draw(dirty).ellipse((8, 8, 14, 14), fill=0)
-    grey = [np.asarray(image).astype(float) for image in (clean, dirty)]
-    assert np.array_equal(*(digit.as_mnist(predict.ink(values)) for values in grey))
+    images = [predict.in_place(pages.Page(np.asarray(of).astype(np.float32), *of.size))[0][0] for of in (clean, dirty)]
+    assert np.array_equal(*images)
 
 
-def broken(folder: Path) -> None:
-    """Write what cannot be read into `folder`."""
+def test_images_as_mnist_has_them_are_read_as_they_are(finished: Clone, tmp_path: Path) -> None:
+    """The 500 test images, light on dark or dark on light, in grey or colours: the net gets the very same bytes."""
+    images = idx.read(finished.path / "data/raw/MNIST/raw/t10k-images-idx3-ubyte")
+    for row, image in enumerate(images):
+        picture = Image.fromarray(255 - image if row % 2 else image)
+        picture.convert("RGB" if row % 3 else "L").save(tmp_path / "image.png")
+        assert np.array_equal(seen(tmp_path / "image.png"), image[None])
+
+
+def bad_pictures(folder: Path) -> None:
+    """Write what cannot be read into `folder`, and what is not looked at: a hidden file, and a folder."""
     Image.new("L", (50, 50), 255).save(folder / "blank.png")
     (folder / "text.png").write_text("seven")
     content = io.BytesIO()
     drawn(7).save(content, format="png")
     (folder / "cut.png").write_bytes(content.getvalue()[:200])
     Image.new("1", (9000, 9000)).save(folder / "huge.png")
+    Image.new("1", (20000, 20000)).save(folder / "bomb.png")
+    Image.new("1", (5000, 5000)).save(
+        folder / "long.tiff", save_all=True, append_images=[Image.new("1", (5000, 5000))] * 2
+    )
+    Image.fromarray(np.full((30, 30), np.nan, np.float32)).save(folder / "nothing.tiff")
     (folder / "empty.png").write_bytes(b"")
+    (folder / ".hidden").write_text("left alone")
+    (folder / "folder.png").mkdir()
 
 
 MESSAGES = {
@@ -100,46 +149,152 @@ MESSAGES = {
     "text.png": "not a picture of the kinds PNG, JPEG, BMP, TIFF, WEBP",
     "cut.png": "a broken picture",
     "huge.png": "9000 x 9000 pixels; expected at most",
-    "empty.png": "not a picture",
+    "bomb.png": "a broken picture: Image size (400000000 pixels) exceeds limit",
+    "long.tiff": "3 pages; expected at most 64,000,000 pixels",
+    "nothing.tiff": "a broken picture: it has pixels that are NaN",
+    "empty.png": "an empty file",
 }
 
 
-def test_a_folder_with_bad_pictures(finished: Clone, tmp_path: Path) -> None:
+def test_a_folder_with_bad_pictures(reader: Clone, tmp_path: Path) -> None:
     """Each bad picture has a message; the good ones are answered in their order; the exit status is 2."""
-    broken(tmp_path)
+    bad_pictures(tmp_path)
     drawn(1).save(tmp_path / "one.png")
-    listed = answers(finished, str(tmp_path), str(tmp_path / "nowhere.png"), status=2)
-    assert [Path(answer["picture"]).name for answer in listed] == [*sorted([*MESSAGES, "one.png"]), "nowhere.png"]
-    for answer in listed[:-1]:
+    others = {"nowhere.png": "No such file", "folder.png": "a folder with no files", "a\0b": "embedded null byte"}
+    listed = answers(reader, str(tmp_path), *(str(tmp_path / name) for name in list(others)[:2]), status=2)
+    assert [Path(answer["picture"]).name for answer in listed] == [*sorted([*MESSAGES, "one.png"]), *list(others)[:2]]
+    for answer in listed:
         name = Path(answer["picture"]).name
-        if name in MESSAGES:
-            assert answer["error"].startswith(MESSAGES[name])
-            assert "digit" not in answer
+        if name == "one.png":
+            (one,) = answer["digits"]
+            assert answer["digit"] == one["digit"] == 1
+            assert np.argmax(one["probabilities"]) == 1
+            assert sum(one["probabilities"]) == pytest.approx(1, abs=1e-5)
+            assert one["box"] == pytest.approx([130, 15, 170, 285], abs=8)
         else:
-            assert answer["digit"] in range(10)
-            assert sum(answer["probabilities"]) == pytest.approx(1, abs=1e-5)
-            assert answer["digit"] == int(np.argmax(answer["probabilities"]))
-    assert listed[-1]["error"] == "No such file or directory"
+            assert answer["error"].startswith((MESSAGES | others)[name])
+            assert not {"digit", "digits"} & set(answer)
 
 
-def test_standard_input_a_table_and_what_was_seen(finished: Clone, tmp_path: Path) -> None:
-    """`-` reads standard input; the table names it; `--show` draws what the net saw; no params.yaml is needed."""
-    clone = finished.copy(tmp_path / "clone")
-    (clone.path / "params.yaml").unlink()
+def test_several_digits_and_pages(reader: Clone, tmp_path: Path) -> None:
+    """Digits apart from each other are read from left to right, each with its box; each page of a file is read."""
+    line = Image.new("L", (1000, 400), 255)
+    for figure, left, size in [(5, 620, 300), (1, 40, 300), (9, 300, 240)]:
+        line.paste(drawn(figure, size=size), (left, 60))
+    scan = drawn(3)
+    scan.save(tmp_path / "scan.tiff", save_all=True, append_images=[line, Image.new("L", (90, 90), 255)])
+    three, several, blank = answers(reader, str(tmp_path / "scan.tiff"), status=2)
+    assert [of["page"] for of in (three, several, blank)] == [1, 2, 3]
+    assert three["digit"] == 3
+    assert "digit" not in several
+    assert [of["digit"] for of in several["digits"]] == [1, 9, 5]
+    assert [of["box"][0] for of in several["digits"]] == pytest.approx([180, 354, 690], abs=15)
+    assert [of["box"][3] for of in several["digits"]] == pytest.approx([336, 284, 340], abs=15)
+    assert blank["error"].startswith("blank")
+
+
+def test_what_is_no_clear_digit(reader: Clone, tmp_path: Path) -> None:
+    """A dash beside a digit is an error, and so are two dots; the digit stays listed, but is not `digit`."""
+    minus = Image.new("L", (600, 300), 255)
+    ImageDraw.Draw(minus).line((20, 150, 220, 150), fill=0, width=24)
+    minus.paste(drawn(7), (280, 0))
+    minus.save(tmp_path / "minus.png")
+    dots = Image.new("L", (1000, 300), 255)
+    for left in (10, 970):
+        ImageDraw.Draw(dots).ellipse((left, 140, left + 9, 149), fill=0)
+    dots.save(tmp_path / "dots.png")
+    drawn(2).save(tmp_path / "two.png")
+    unclear, several, good = answers(
+        reader, *(str(tmp_path / f"{of}.png") for of in ("minus", "dots", "two")), status=2
+    )
+    assert "is too wide" in unclear["error"]
+    assert [of["digit"] for of in unclear["digits"]] == [7]
+    assert "digit" not in unclear
+    assert several["error"].startswith("no clear digit")
+    assert good["digit"] == 2
+
+
+def test_a_net_that_is_not_sure(origin: Clone, tmp_path: Path) -> None:
+    """Below the least probability of a clear digit, and with logits that are NaN, there is no digit."""
+    drawn(6).save(tmp_path / "six.png")
+    undecided = with_net(origin.clone(tmp_path / "clone"), torch.zeros(10, 784), torch.tensor([1.0] + 9 * [0.0]))
+    (answer,) = answers(undecided, str(tmp_path / "six.png"), status=2)
+    assert answer["error"].startswith("no clear digit: [") and answer["error"].endswith("] is most like 0, 23%")
+    assert answer["digits"] == []
+    overflowing = with_net(undecided, torch.full((10, 784), 3e38), torch.zeros(10))
+    (answer,) = answers(overflowing, str(tmp_path / "six.png"), status=2)
+    assert answer["error"].startswith("no clear digit")
+
+
+def test_standard_input_a_table_and_what_was_seen(reader: Clone, tmp_path: Path) -> None:
+    """`-` reads standard input, once; the columns stand in line in 100 columns, the errors below; `--show` draws."""
+    clone = reader.copy(tmp_path / "clone")
+    (clone.path / "params.yaml").unlink()  # nothing but the model is needed
     content = io.BytesIO()
     drawn(0).save(content, format="png")
-    command = [sys.executable, "-m", "tools.predict", "-", "--show", str(tmp_path / "seen.png")]
-    done = subprocess.run(command, cwd=clone.path, input=content.getvalue(), capture_output=True, check=True)
-    header, line = done.stdout.decode().splitlines()
-    assert header.split() == ["picture", "digit", *"0123456789"]
-    assert line.split()[0] == "-"
-    assert len(line.split()) == 12
+    drawn(4).save(tmp_path / "a_long_name_of_a_picture.png")
+    names = ["-", "nowhere.png", str(tmp_path / "a_long_name_of_a_picture.png"), "-"]
+    command = [*PREDICT, *names, "--show", str(tmp_path / "seen.png")]
+    both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    done = subprocess.run(command, cwd=clone.path, input=content.getvalue(), **both)
+    assert done.returncode == 2
+    header, zero, four, *refused = done.stdout.decode().splitlines()
+    assert header.split() == ["digit", *"0123456789", "picture"]
+    assert [line.split()[0] for line in (zero, four)] == ["0", "4"]
+    ends = [header.index(f" {label} ") + 2 for label in range(10)]
+    for line, name in ((zero, "-"), (four, names[2])):
+        assert line[header.index("picture") :] == name
+        assert all(line[end - 2] == "." and line[end] == " " for end in ends)
+    assert header.index("picture") < 70
+    assert refused == [
+        "nowhere.png: No such file or directory",
+        "-: nothing on standard input, or it was read before",
+    ]
     assert Image.open(tmp_path / "seen.png").format == "PNG"
+
+
+def test_no_pictures(reader: Clone, tmp_path: Path) -> None:
+    """An empty folder, a closed standard input and a name that is not UTF-8 are said; no argument is a usage error."""
+    (tmp_path / "empty").mkdir()
+    (answer,) = answers(reader, str(tmp_path / "empty"), status=2)
+    assert answer["error"] == "a folder with no files in it; folders inside are not read"
+    closed = reader.run("bash", "-c", '"$0" -m tools.predict - <&-', sys.executable, status=2)
+    assert closed.stderr == "-: nothing on standard input, or it was read before\n"
+    odd = reader.run(*PREDICT, "caf\udce9.png", status=2, PYTHONIOENCODING="ascii")
+    assert odd.stderr == "caf\\udce9.png: No such file or directory\n"
+    assert "required: PICTURE" in reader.run(*PREDICT, status=2).stderr
+
+
+def test_a_picture_with_a_name_beyond_ascii(reader: Clone, tmp_path: Path) -> None:
+    """A terminal that lacks a letter shows its number."""
+    drawn(8).save(tmp_path / "huit_é.png")
+    done = reader.run(*PREDICT, str(tmp_path / "huit_é.png"), PYTHONIOENCODING="ascii")
+    assert done.stdout.splitlines()[1].endswith("huit_\\xe9.png")
+
+
+def test_broken_files_are_never_a_traceback(tmp_path: Path) -> None:
+    """Pictures of each format with bytes changed at random: an answer or a StageError."""
+    draws = random.Random(0)  # noqa: S311 - nothing secret
+    for name in ("a.png", "a.jpg", "a.bmp", "a.tiff", "a.webp"):
+        drawn(2, size=60).save(tmp_path / name, exif=ways.orientation(6)) if name != "a.bmp" else drawn(2).save(
+            tmp_path / name
+        )
+        good = (tmp_path / name).read_bytes()
+        for _ in range(60):
+            damaged = bytearray(good)
+            for _ in range(draws.randrange(1, 9)):
+                damaged[draws.randrange(len(good) if draws.random() < 0.3 else 200) % len(good)] = draws.randrange(256)
+            (tmp_path / name).write_bytes(damaged)
+            try:
+                seen_pages = pages.read(str(tmp_path / name))
+            except predict.errors.StageError:
+                continue
+            assert all(page.grey.ndim == 2 for page in seen_pages)
 
 
 def test_no_model_is_said(origin: Clone, tmp_path: Path) -> None:
     """Without a model there is one message that says how to get it."""
-    failed = origin.run(sys.executable, "-m", "tools.predict", "some.png", status=1)
+    failed = origin.run(*PREDICT, "some.png", status=1)
     assert failed.stderr == "error: models/model.pt: not found; run `dvc repro` or `dvc pull` first\n"
 
 
@@ -161,17 +316,17 @@ def test_a_model_that_is_not_finite_is_refused(finished: Clone, tmp_path: Path, 
 
 @pytest.mark.slow
 def test_drawn_digits_are_read(on_mnist: Clone, tmp_path: Path) -> None:
-    """`fast` reads all ten digits drawn by strokes."""
+    """`fast` reads all ten digits drawn by strokes, of 2 pixels on a page of 2,000 too."""
     for figure in range(10):
-        drawn(figure).save(tmp_path / f"{figure}.png")
-    assert [answer["digit"] for answer in answers(on_mnist, str(tmp_path))] == list(range(10))
+        drawn(figure).save(tmp_path / f"a{figure}.png")
+        drawn(figure, size=2000, width=2).save(tmp_path / f"b{figure}.png")
+    assert [answer["digit"] for answer in answers(on_mnist, str(tmp_path))] == 2 * list(range(10))
 
 
 @pytest.mark.slow
 def test_changed_mnist_digits_are_read(on_mnist: Clone, tmp_path: Path) -> None:
-    """Of 500 test digits, enlarged, shifted, coloured, half inverted, most blurred by JPEG, 97 % are read."""
-    raw = on_mnist.path / "data/raw/MNIST/raw"
-    images, labels = idx.read(raw / "t10k-images-idx3-ubyte"), idx.read(raw / "t10k-labels-idx1-ubyte")
+    """Of 500 test digits, enlarged, shifted, coloured, half inverted, most blurred by JPEG, 95 % are read."""
+    images, labels = mnist(on_mnist)
     draws = random.Random(0)  # noqa: S311 - nothing secret
     for row in range(500):
         side = draws.randrange(56, 336)
@@ -187,5 +342,62 @@ def test_changed_mnist_digits_are_read(on_mnist: Clone, tmp_path: Path) -> None:
         if row % 3 == 0:
             picture = picture.filter(ImageFilter.GaussianBlur(side / 112))
         picture.save(tmp_path / f"{row:03}.{'jpg' if row % 5 else 'png'}", **({"quality": 30} if row % 5 else {}))
-    read = [answer["digit"] for answer in answers(on_mnist, str(tmp_path))]
-    assert np.mean(np.array(read) == labels[:500]) >= 0.97
+    read = [answer.get("digit") for answer in answers(on_mnist, str(tmp_path), status=2)]
+    right, wrong = np.array(read) == labels[:500], np.array([of is not None for of in read])
+    assert right.mean() >= 0.95
+    assert (wrong & ~right).mean() <= 0.01
+
+
+def mnist(clone: Clone) -> tuple[np.ndarray, np.ndarray]:
+    """Return MNIST's test images and labels."""
+    raw = clone.path / "data/raw/MNIST/raw"
+    return idx.read(raw / "t10k-images-idx3-ubyte"), idx.read(raw / "t10k-labels-idx1-ubyte")
+
+
+@pytest.mark.slow
+def test_pictures_made_in_many_ways_are_read(on_mnist: Clone, tmp_path: Path) -> None:
+    """Of 30 digits in each way, 95 % are read, nearly all ways alike; of the others nearly all are refused."""
+    images, labels = mnist(on_mnist)
+    figures = []
+    for place, (name, way) in enumerate(ways.WAYS.items()):
+        random = np.random.default_rng(place)
+        for row in range(30):
+            figure = row // 3 if row % 3 == 2 else int(labels[row])
+            by_lines = ImageOps.invert(drawn(figure, width=int(random.integers(10, 40))))
+            ink = by_lines if row % 3 == 2 else Image.fromarray(images[row])
+            way(ways.page(ink, random), random, tmp_path / f"{place:02}_{row:02}_{name}")
+            figures.append(figure)
+    listed = answers(on_mnist, str(tmp_path), status=2)
+    right = np.array([answer.get("digit") for answer in listed]).reshape(-1, 30) == np.reshape(figures, (-1, 30))
+    shares = dict(zip(ways.WAYS, right.mean(1).round(2).tolist(), strict=True))
+    print(shares)
+    assert right.mean() >= 0.95, shares
+    assert min(share for name, share in shares.items() if name != "5pixels.png") >= 0.9, shares
+    assert sum("error" not in answer for answer in listed) - right.sum() <= 0.01 * right.size
+
+
+@pytest.mark.slow
+def test_mnist_is_read_as_evaluate_reads_it(on_mnist: Clone, tmp_path: Path) -> None:
+    """The first 300 test images as pictures have the class and the probability that the stage evaluate wrote."""
+    images, _ = mnist(on_mnist)
+    with (on_mnist.path / "plots/predictions.csv").open() as table:
+        expected = list(csv.DictReader(table))
+    for row in range(300):
+        Image.fromarray(images[row]).save(tmp_path / f"{row:03}.png")
+    for row, answer in zip(expected, answers(on_mnist, str(tmp_path), status=2), strict=False):
+        if "error" in answer:
+            assert float(row["probability"]) < predict.CLEAR
+        else:
+            assert answer["digit"] == int(row["predicted"])
+            assert max(answer["digits"][0]["probabilities"]) == pytest.approx(float(row["probability"]), abs=6e-5)
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page(on_mnist: Clone, tmp_path: Path) -> None:
+    """docs/predict.md's commands that need MNIST work, and it has the table that the last of them prints."""
+    clone = on_mnist.copy(tmp_path / "clone")
+    commands = [fence.code for fence in fences("docs/predict.md") if fence.mark == "not run: needs MNIST"]
+    *_, said, table = [clone.run("bash", "-e", "-c", command).stdout for command in commands]
+    assert said.splitlines()[1].split()[0] == "7"
+    assert json.loads(said[said.index("[") :])[0]["digit"] == 7
+    assert table in (PROJECT / "docs/predict.md").read_text()

@@ -1,43 +1,42 @@
-"""Read your own digits: pictures of any size, dark on light or light on dark, the digit anywhere in the frame.
+"""Read your own digits: pictures of any size, dark on light or light on dark, the digits anywhere in the frame.
 
     python -m tools.predict PICTURE...
 
 A PICTURE is a PNG, JPEG, BMP, TIFF or WebP file, a folder of them, or - for standard input. Needs models/model.pt
-(`dvc repro`) and nothing else. The exit status is 2 if a picture cannot be read; the others are still answered.
+(`dvc repro`) and nothing else. The exit status is 2 if a picture cannot be read, or shows something that is no clear
+digit; the others are still answered.
 """
 
 import argparse
 import io
 import json
 import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
-from scipy import ndimage
 
 from stages.common import command, errors, files, raw
 from stages.download import digit
 from stages.net import exact, inference, model
 from stages.net.workers import Workers
 from stages.report import pictures
+from tools import ink, pages
 
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
-MOST_BYTES, MOST_PIXELS, LARGEST_SIDE = 64 * 2**20, 64 * 10**6, 1024
-LEAST_CONTRAST = 24  # of 255, between the ink and the paper
-INK = 0.3  # of the full contrast: what is fainter is paper, or the noise of JPEG
-SPECK = 0.03  # of the ink of the largest stroke: what has less is dirt
+CLEAR = 0.8  # the least probability of a clear digit: `python -m tests.unclear` measures what it refuses
+WIDEST = 2  # times its height; the widest of MNIST's test digits is 1.8 times as wide as high
+MOST_SHOWN = 600
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command line takes."""
     parser.add_argument("pictures", nargs="+", metavar="PICTURE")
     parser.add_argument("--json", action="store_true", help="print a list for programs")
-    parser.add_argument("--show", type=Path, metavar="FILE.png", help="draw the images that the net gets")
+    parser.add_argument(
+        "--show", type=Path, metavar="FILE.png", help=f"draw the images that the net gets, the first {MOST_SHOWN}"
+    )
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -45,102 +44,126 @@ def main(arguments: argparse.Namespace) -> int:
     exact.pin()
     net = model.trained(model.read())
     answers: list[dict[str, Any]] = []
-    seen = []
+    images: list[np.ndarray] = []
     for name in found(arguments.pictures):
-        try:
-            image = digit.as_mnist(ink(read(name)))
-            image = (image * (255 / image.max())).astype(np.uint8)  # a thin stroke fades when it is scaled down
-        except errors.StageError as error:
-            answers.append({"picture": name, "error": str(error)})
-        else:
-            seen.append(image)
-            answers.append({"picture": name})
-    read_well = [answer for answer in answers if "error" not in answer]
-    if seen:
+        for answer, seen in look(name):
+            answers.append(answer)
+            images += seen
+    if images:
         with Workers(1) as workers:
-            logits = inference.predict(net, torch.from_numpy(np.stack(seen)), workers)
-        for answer, probabilities in zip(read_well, logits.double().softmax(1).tolist(), strict=True):
-            answer["digit"] = int(np.argmax(probabilities))
-            answer["probabilities"] = [round(probability, 6) for probability in probabilities]
-        if arguments.show:
-            captions = [f"{a['digit']}  {max(a['probabilities']):.0%}" for a in read_well]
-            drawn = pictures.png(pictures.grid(np.stack(seen), captions))
-            files.write_whole(arguments.show, drawn)
+            logits = inference.predict(net, torch.from_numpy(np.stack(images)), workers)
+        probabilities = logits.double().softmax(1).numpy()
+        rows = iter(probabilities)
+        for answer in answers:
+            name_digits(answer, rows)
     if arguments.json:
         print(json.dumps(answers, indent=2))
     else:
         show(answers)
-    return 2 if len(read_well) < len(answers) else 0
+    if images and arguments.show:
+        captions = [f"{row.argmax()}  {row.max():.0%}" for row in probabilities[:MOST_SHOWN]]
+        files.write_whole(arguments.show, pictures.png(pictures.grid(np.stack(images[:MOST_SHOWN]), captions)))
+    return 2 if any("error" in answer for answer in answers) else 0
 
 
 def found(names: list[str]) -> Iterator[str]:
-    """Yield `names`, a folder as the files in it, in the order of their names."""
+    """Yield `names`, a folder as the files in it, in the order of their names, without hidden ones."""
     for name in names:
-        if name != "-" and Path(name).is_dir():
-            yield from sorted(str(path) for path in Path(name).iterdir() if path.is_file())
-        else:
-            yield name
+        inside = sorted(Path(name).iterdir()) if name != "-" and Path(name).is_dir() else []
+        yield from [str(path) for path in inside if path.is_file() and not path.name.startswith(".")] or [name]
 
 
-def read(name: str) -> np.ndarray:
-    """Return the picture called `name` (`-` is standard input) as grey values (height, width) in 0..255.
+def look(name: str) -> Iterator[tuple[dict[str, Any], list[np.ndarray]]]:
+    """Yield, for each page of the picture called `name`, the answer so far, and what may be digits, as MNIST has them.
 
-    Raises StageError that says why it cannot be read.
+    An answer has an `error`, or `digits`, of which only the `box` is known yet: left, top, right, bottom, in pixels.
     """
     try:
-        with sys.stdin.buffer if name == "-" else Path(name).open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise errors.StageError(error.strerror or str(error)) from None
-    if len(content) > MOST_BYTES:
-        raise errors.StageError(f"larger than {MOST_BYTES // 2**20} MiB")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's remarks on odd files; what cannot be read raises
-            image: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
-            if image.width * image.height > MOST_PIXELS:
-                raise errors.StageError(f"{image.width} x {image.height} pixels; expected at most {MOST_PIXELS:,}")
-            image.draft("L", (LARGEST_SIDE, LARGEST_SIDE))  # a JPEG is decoded no larger than needed
-            if image.mode.startswith("I"):  # 16 bits, which `convert` would cut off instead of scaling
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            colored = ImageOps.exif_transpose(image).convert("RGBA")
-    except UnidentifiedImageError:
-        raise errors.StageError(f"not a picture of the kinds {', '.join(FORMATS)}") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise errors.StageError(f"a broken picture: {error}") from None
-    colored.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
-    rgba = np.asarray(colored).astype(np.float64)
-    grey, alpha = rgba[..., :3] @ (0.299, 0.587, 0.114), rgba[..., 3] / 255
-    # What is transparent is paper, and paper is unlike the ink
-    paper = 0.0 if alpha.min() < 1 and (grey * alpha).sum() > 127.5 * alpha.sum() else 255.0
-    return np.asarray(grey * alpha + paper * (1 - alpha))
+        read = pages.read(name)
+    except errors.StageError as error:
+        yield {"picture": name, "error": str(error)}, []
+        return
+    for number, page in enumerate(read, start=1):
+        answer: dict[str, Any] = {"picture": name} | ({"page": number} if len(read) > 1 else {})
+        try:
+            places = in_place(page)
+        except errors.StageError as error:
+            yield answer | {"error": str(error)}, []
+        else:
+            yield answer | {"digits": [{"box": box} for _, box in places]}, [image for image, _ in places]
 
 
-def ink(grey: np.ndarray) -> np.ndarray:
-    """Return how much ink there is (height, width; 0..1) in `grey`: what is unlike the frame's edge is ink."""
-    edge = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
-    difference = grey - np.median(edge)
-    contrast = np.abs(difference).max()
-    if contrast < LEAST_CONTRAST:
-        raise errors.StageError("blank: no digit stands out from the paper")
-    side = 1 if difference.max() == contrast else -1  # light on dark, or dark on light
-    darkness = np.clip(side * difference / contrast, 0, 1)
-    strokes, count = ndimage.label(darkness > INK, structure=np.ones((3, 3)))
-    sizes = ndimage.sum_labels(darkness, strokes, range(1, count + 1))
-    digits = 1 + np.flatnonzero(sizes >= SPECK * sizes.max())
-    return np.where(np.isin(strokes, digits), darkness, 0)
+def in_place(page: pages.Page) -> list[tuple[np.ndarray, list[int]]]:
+    """Return what may be a digit on `page`, as MNIST has it, with its box. Raises StageError if there is nothing."""
+    for grey in (page.grey, 255 - page.grey):
+        if (box := digit_box(grey)) is not None:
+            return [(grey.astype(np.uint8), box)]
+    places = []
+    for one in ink.find(page.grey):
+        image = digit.as_mnist(one.ink)
+        (top, bottom), (left, right) = one.box.tolist()
+        box = [left * page.width, top * page.height, right * page.width, bottom * page.height]
+        places.append(((image * (255 / image.max())).astype(np.uint8), [round(side) for side in box]))
+    return places
+
+
+def digit_box(grey: np.ndarray) -> list[int] | None:
+    """Return the box of the ink in `grey` if it is just as MNIST has digits: to be read as it is.
+
+    That is 28 x 28 pixels, paper 0, the longest side of the box 20 pixels, the centre of mass in the middle.
+    """
+    if grey.shape != (28, 28) or not grey.any():
+        return None
+    rows, columns = np.flatnonzero(grey.any(1)), np.flatnonzero(grey.any(0))
+    centre = np.average(np.indices(grey.shape), axis=(1, 2), weights=grey)
+    if max(np.ptp(rows), np.ptp(columns)) + 1 not in (19, 20) or (abs(centre - 13.75) > 0.8).any():
+        return None
+    return [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]
+
+
+def name_digits(answer: dict[str, Any], rows: Iterator[np.ndarray]) -> None:
+    """Complete the `digits` of `answer` with the next of `rows`, probabilities (10); what is unclear is an `error`."""
+    clear, unclear = [], []
+    for box in (of["box"] for of in answer.get("digits", [])):
+        row = next(rows)
+        named = {"digit": int(row.argmax()), "probabilities": row.round(6).tolist(), "box": box}
+        left, top, right, bottom = box
+        if right - left > WIDEST * (bottom - top):
+            unclear.append(f"{box} is too wide")
+        elif row.max() >= CLEAR:
+            clear.append(named)
+        else:
+            unclear.append(f"{box} is most like {named['digit']}, {row.max():.0%}")
+    if "digits" in answer:
+        answer["digits"] = clear
+    if unclear:
+        more = f", and {len(unclear) - 3} more" if len(unclear) > 3 else ""
+        answer["error"] = f"no clear digit: {', '.join(unclear[:3])}{more}"
+    elif len(clear) == 1:
+        answer["digit"] = clear[0]["digit"]
 
 
 def show(answers: list[dict[str, Any]]) -> None:
-    """Print a table of digits and probabilities, and the errors on standard error."""
-    width = max(len(answer["picture"]) for answer in answers)
-    print(f"{'picture':<{width}}  digit ", *(f"{digit:>5}" for digit in range(raw.CLASSES)))
+    """Print a table of digits and probabilities in percent; then, on standard error, what is no clear digit."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name may have characters that the terminal lacks
+    if any(answer.get("digits") for answer in answers):
+        print("digit", *(f"{label:>5}" for label in range(raw.CLASSES)), " picture")
+    for answer in answers:
+        digits = answer.get("digits", [])
+        for place, of in enumerate(digits, start=1):
+            percents = (f"{100 * probability:5.1f}" for probability in of["probabilities"])
+            which = f" ({place} of {len(digits)})" if len(digits) > 1 else ""
+            print(f"{of['digit']:>5}", *percents, f" {title(answer)}{which}")
+    sys.stdout.flush()
     for answer in answers:
         if "error" in answer:
-            print(f"{answer['picture']}: {answer['error']}", file=sys.stderr)
-        else:
-            percents = (f"{100 * probability:5.1f}" for probability in answer["probabilities"])
-            print(f"{answer['picture']:<{width}}  {answer['digit']:>5} ", *percents)
+            print(f"{title(answer)}: {answer['error']}", file=sys.stderr)
+
+
+def title(answer: dict[str, Any]) -> str:
+    """Return what `answer` is about."""
+    return f"{answer['picture']}, page {answer['page']}" if "page" in answer else answer["picture"]
 
 
 if __name__ == "__main__":
