@@ -24,7 +24,7 @@ def pin() -> None:
     """
     os.environ["ATEN_CPU_CAPABILITY"] = "avx2"
     os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX2"
-    os.environ["MKL_CBWR"] = "COMPATIBLE"  # PyTorch gives MKL the 1x1 convolutions of fewer than 16 images
+    os.environ["MKL_CBWR"] = "COMPATIBLE"  # PyTorch gives MKL some convolutions of fewer than 16 images
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # PyTorch asks for it where CUDA is to be deterministic
     if torch.cpu._is_avx2_supported() and torch.backends.cpu.get_cpu_capability() != "AVX2":
         raise RuntimeError("pin was called after PyTorch had chosen its instruction set; call it first")
