@@ -157,6 +157,7 @@ def test_a_damaged_checkpoint_changes_no_bit(finished: Clone, tmp_path: Path) ->
     assert not list(killed.path.glob(".checkpoints/*"))
 
 
+@pytest.mark.slow
 def test_damaged_rows_are_named(finished: Clone, tmp_path: Path) -> None:
     """Cut short, the file is named in one line by each stage that reads it, with what to do; which does help."""
     clone = finished.copy(tmp_path / "clone")
