@@ -68,4 +68,6 @@ def test_two_steps_give_known_bits(name: str) -> None:
     Other versions of PyTorch may give others, and a change that is meant to alter the results does: write
     tests/steps.json again by `python -m tests.steps`, and say so.
     """
-    assert steps.digest(name) == json.loads(steps.KNOWN.read_text())[name]
+    known = json.loads(steps.KNOWN.read_text())
+    assert name in known, "a new recipe: `python -m tests.steps > tests/steps.json`"
+    assert steps.digest(name) == known[name]
