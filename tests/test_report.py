@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from stages.evaluate.main import wilson
+from stages.net import exact
 from stages.report import runs
 from stages.report.main import page
 from tests.conftest import Clone
@@ -143,8 +144,14 @@ def test_the_page_against_a_revision(finished: Clone, browser: Browser, tmp_path
 def test_the_page_of_a_training_on_a_gpu(finished: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
     """It claims no equal bits, and names the GPU."""
     monkeypatch.chdir(finished.path)
-    gpu = {"device": "NVIDIA H100", "exact": False, "python": "3.11", "torch": "2.15.0", "numpy": "2.4.6"}
-    text = page([runs.load(None)], [{}], trained_in=gpu).decode()
+    gpu: exact.Environment = {
+        "device": "NVIDIA H100",
+        "exact": False,
+        "python": "3.11",
+        "torch": "2.15.0",
+        "numpy": "2.4.6",
+    }
+    text = page([runs.load(None)], [{}], None, gpu).decode()
     assert "NVIDIA H100, not exact to the bit; Python 3.11, PyTorch 2.15.0, NumPy 2.4.6" in text
     assert "bit for bit" not in text
 

@@ -55,8 +55,8 @@ def _show_way_back(stage: str) -> None:
     from stages.common import settings
 
     entry = settings.read(Path("dvc.yaml"))["stages"][stage]
-    outs = [out for out in entry.get("metrics", []) + entry.get("plots", []) if isinstance(out, dict)]
-    tracked = [name for out in outs for name, options in out.items() if not options.get("cache", True)]
+    outs = entry.get("metrics", []) + entry.get("plots", [])
+    tracked = [name for out in outs for name in out if isinstance(out, dict) and not out[name].get("cache", True)]
     restore = f"git restore {' '.join(tracked)} && " if tracked else ""
     print(f"DVC removed what {stage} wrote before; to get it back: {restore}dvc checkout", file=sys.stderr)
 

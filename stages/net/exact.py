@@ -2,16 +2,15 @@
 
 import hashlib
 import os
-import platform
 import sys
 from importlib import metadata
 from pathlib import Path
 
-import numpy as np
 import torch
 from packaging.requirements import Requirement
 from torch import Tensor
 
+Environment = dict[str, str | bool]
 LOCK = Path("requirements.lock")
 
 
@@ -38,7 +37,7 @@ def pin() -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
 
 
-def environment(device: torch.device) -> dict[str, str | bool]:
+def environment(device: torch.device) -> Environment:
     """Return what no params file says of a training on `device`: its name, the versions, and whether it is `exact`.
 
     That is, whether the bits are the same on every x86-64 CPU with AVX2.
@@ -47,9 +46,8 @@ def environment(device: torch.device) -> dict[str, str | bool]:
     return {
         "device": "cpu" if on_cpu else torch.cuda.get_device_name(device),
         "exact": on_cpu and torch.backends.cpu.get_cpu_capability() == "AVX2",
-        "python": ".".join(platform.python_version_tuple()[:2]),
-        "torch": torch.__version__.partition("+")[0],  # without the build: +cpu, +cu130
-        "numpy": np.__version__,
+        "python": f"{sys.version_info.major}.{sys.version_info.minor}",
+        **{package: metadata.version(package).partition("+")[0] for package in ("torch", "numpy")},
     }
 
 

@@ -18,20 +18,14 @@ MODEL = Path("models/model.pt")
 OF_ZIP = (zipfile.BadZipFile, zlib.error)
 
 
-def write(recipe: str, description: list[str], net: nn.Module, environment: dict[str, str | bool]) -> str:
+def write(recipe: str, description: list[str], net: nn.Module, environment: exact.Environment) -> str:
     """Write `net`, which `description` (its layers) and `recipe` (a name) gave in `environment`; return its digest."""
     # A copy of each tensor: they are parts of one vector, which would be saved as a whole.
     weights = {name: values.cpu().clone() for name, values in net.state_dict().items()}
     digest = exact.digest(weights)
     content = io.BytesIO()
-    model = {
-        "recipe": recipe,
-        "layers": description,
-        "environment": environment,
-        "weights": weights,
-        "weights_sha256": digest,
-    }
-    torch.save(model, content)
+    origin = {"recipe": recipe, "layers": description, "environment": environment}
+    torch.save({**origin, "weights": weights, "weights_sha256": digest}, content)
     files.write_whole(MODEL, content.getvalue())
     return digest
 

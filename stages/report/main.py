@@ -68,7 +68,7 @@ def main(against: str | None = None) -> None:
         for name, content in shown.items():
             files.write_whole(FOLDER / f"{name}.png", content)
         target = FOLDER / "index.html"
-        files.write_whole(target, page([run], [shown], trained_in=model.read()["environment"]))
+        files.write_whole(target, page([run], [shown], None, model.read()["environment"]))
         print(f"{target}: accuracy {run.metrics['accuracy']:.2%}, {run.metrics['errors']} errors")
         return
     other = runs.load(against)
@@ -78,15 +78,12 @@ def main(against: str | None = None) -> None:
         figures["only"] = grid(that, test, np.flatnonzero(this.right & ~that.right))
     both = [{name: pictures.png(figure) for name, figure in figures.items()} for figures in (others, drawn)]
     target = FOLDER / "against.html"
-    files.write_whole(target, page([other, run], both, verdict))
+    files.write_whole(target, page([other, run], both, verdict, None))
     print(f"{target}: {verdict}")
 
 
 def page(
-    shown: list[Run],
-    drawn: list[dict[str, bytes]],
-    verdict: str | None = None,
-    trained_in: dict[str, str | bool] | None = None,
+    shown: list[Run], drawn: list[dict[str, bytes]], verdict: str | None, trained_in: exact.Environment | None
 ) -> bytes:
     """Return the page that shows the runs `shown` and their pictures, as PNG by name, side by side."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)

@@ -76,9 +76,9 @@ def fit(
     if curve.epochs and processes.rank == 0:
         write_curve(curve, recipe.batch_size, point)  # DVC deletes it before a stage runs
     silent = processes.rank > 0 or not sys.stderr.isatty()
-    done = max(len(curve.epochs) - 1, 0) * steps
-    with tqdm(initial=done, total=epochs * steps, bar_format=BAR, disable=silent) as bar:
+    with tqdm(total=epochs * steps, bar_format=BAR, disable=silent) as bar:
         for epoch in range(len(curve.epochs), epochs + 1):
+            bar.update(max(epoch - 1, 0) * steps - bar.n)
             if epoch > 0:  # epoch 0 is the untrained net
                 pending: list[Tensor] = []  # on a GPU, a number is fetched only where it is needed
                 for loss in train_epoch(recipe, seed, epoch, data, gradient, optimizer):
