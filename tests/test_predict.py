@@ -160,9 +160,9 @@ def test_a_folder_with_bad_pictures(reader: Clone, tmp_path: Path) -> None:
     """Each bad picture has a message; the good ones are answered in their order; the exit status is 2."""
     bad_pictures(tmp_path)
     drawn(1).save(tmp_path / "one.png")
-    others = {"nowhere.png": "No such file", "folder.png": "a folder with no files", "a\0b": "embedded null byte"}
-    listed = answers(reader, str(tmp_path), *(str(tmp_path / name) for name in list(others)[:2]), status=2)
-    assert [Path(answer["picture"]).name for answer in listed] == [*sorted([*MESSAGES, "one.png"]), *list(others)[:2]]
+    others = {"nowhere.png": "No such file", "folder.png": "a folder with no files"}
+    listed = answers(reader, str(tmp_path), *(str(tmp_path / name) for name in others), status=2)
+    assert [Path(answer["picture"]).name for answer in listed] == [*sorted([*MESSAGES, "one.png"]), *others]
     for answer in listed:
         name = Path(answer["picture"]).name
         if name == "one.png":

@@ -1,7 +1,5 @@
 """Find the digits in a picture: what is paper, what is ink, and which marks make one digit."""
 
-from typing import NamedTuple
-
 import numpy as np
 from PIL import Image
 from scipy import ndimage
@@ -20,17 +18,11 @@ STROKE = 0.1  # of a digit's size: a thinner stroke would fade when it is scaled
 NEIGHBOURS = np.ones((3, 3))
 
 
-class Found(NamedTuple):
-    """What may be a digit."""
+def find(grey: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return what may be a digit in `grey` (height, width; 0..255), from left to right: its ink and its box.
 
-    ink: np.ndarray  # (height, width; 0..1), cut out
-    box: np.ndarray  # (2, 2): first and last row, first and last column, as shares of the picture
-
-
-def find(grey: np.ndarray) -> list[Found]:
-    """Return what may be a digit in `grey` (height, width; 0..255), from left to right.
-
-    Raises StageError if nothing stands out from the paper, or too much.
+    The ink (height, width; 0..1) is cut out. The box (2, 2) is the first and last row, and the first and last column,
+    as shares of the picture. Raises StageError if nothing stands out from the paper, or too much.
     """
     scale = max(1, SMALLEST / max(grey.shape))
     size = [round(side * scale) for side in grey.shape[::-1]]
@@ -40,13 +32,12 @@ def find(grey: np.ndarray) -> list[Found]:
         ink[ruled] = 0
     marks, _ = ndimage.label(ink > INK, NEIGHBOURS)
     boxes = np.array([[(of.start, of.stop) for of in box] for box in ndimage.find_objects(marks)])
-    groups = grouped(boxes, holds_a_side(marks))
     found = []
-    for group in sorted(groups, key=lambda group: boxes[group, 1, 0].min()):
+    for group in sorted(grouped(marks, boxes), key=lambda group: boxes[group, 1, 0].min()):
         box = np.stack([boxes[group, :, 0].min(0), boxes[group, :, 1].max(0)], axis=1)
         place = tuple(slice(*ends) for ends in box)
         cut = np.where(np.isin(marks[place], group + 1), ink[place], 0)
-        found.append(Found(thickened(cut), box / np.array(ink.shape)[:, None]))
+        found.append((thickened(cut), box / np.array(ink.shape)[:, None]))
     return found
 
 
@@ -137,19 +128,15 @@ def opened(ink: np.ndarray, length: int, axis: int) -> np.ndarray:
     return ndimage.maximum_filter1d(runs, size, axis).astype(bool)
 
 
-def holds_a_side(marks: np.ndarray) -> np.ndarray:
-    """Return which of the labelled `marks` hold more than half of a side of the frame: a border (n; bool)."""
-    sides = (marks[0], marks[-1], marks[:, 0], marks[:, -1])
-    return np.any([np.bincount(of, minlength=marks.max() + 1)[1:] > len(of) / 2 for of in sides], axis=0)
-
-
-def grouped(boxes: np.ndarray, border: np.ndarray) -> list[np.ndarray]:
-    """Return which of the marks with `boxes` (n, 2, 2) make a digit each, without borders and dirt.
+def grouped(marks: np.ndarray, boxes: np.ndarray) -> list[np.ndarray]:
+    """Return which of the labelled `marks`, with `boxes` (n, 2, 2), make a digit each, without borders and dirt.
 
     Marks of one digit stand one over the other, or all but touch.
     """
     size = np.ptp(boxes, axis=2).max(1)
-    if size[~border].max(initial=0) > 0.2 * size.max():
+    sides = marks[0], marks[-1], marks[:, 0], marks[:, -1]
+    border = np.any([np.bincount(side, minlength=len(size) + 1)[1:] > len(side) / 2 for side in sides], axis=0)
+    if size[~border].max(initial=0) > DIRT * size.max():
         size = np.where(border, 0, size)
     kept = np.flatnonzero(size > DIRT * size.max())
     if len(kept) > MOST:

@@ -52,16 +52,16 @@ def read(name: str) -> list[Page]:
 
 def content_of(name: str) -> bytes:
     """Return the bytes of the file called `name`, or of standard input. Raises StageError for none, or too many."""
-    if name != "-" and Path(name).is_dir():
-        raise StageError("a folder with no files in it; folders inside are not read")
     try:
         if name == "-":
             content = sys.stdin.buffer.read(MOST_BYTES + 1) if sys.stdin else b""
         else:
             with Path(name).open("rb") as file:
                 content = file.read(MOST_BYTES + 1)
-    except (OSError, ValueError) as error:  # ValueError: a name with a null byte
-        raise StageError(getattr(error, "strerror", None) or str(error)) from None
+    except IsADirectoryError:
+        raise StageError("a folder with no files in it; folders inside are not read") from None
+    except OSError as error:
+        raise StageError(error.strerror or str(error)) from None
     if len(content) > MOST_BYTES:
         raise StageError(f"larger than {MOST_BYTES // 2**20} MiB")
     if not content:

@@ -69,8 +69,12 @@ def main(arguments: argparse.Namespace) -> int:
 def found(names: list[str]) -> Iterator[str]:
     """Yield `names`, a folder as the files in it, in the order of their names, without hidden ones."""
     for name in names:
-        inside = sorted(Path(name).iterdir()) if name != "-" and Path(name).is_dir() else []
-        yield from [str(path) for path in inside if path.is_file() and not path.name.startswith(".")] or [name]
+        try:
+            entries = [] if name == "-" else list(Path(name).iterdir())
+            inside = [path for path in entries if path.is_file() and not path.name.startswith(".")]
+        except OSError:  # no folder, or one that cannot be read, which `read` will say
+            inside = []
+        yield from sorted(map(str, inside)) or [name]
 
 
 def look(name: str) -> Iterator[tuple[dict[str, Any], list[np.ndarray]]]:
@@ -99,9 +103,8 @@ def in_place(page: pages.Page) -> list[tuple[np.ndarray, list[int]]]:
         if (box := digit_box(grey)) is not None:
             return [(grey.astype(np.uint8), box)]
     places = []
-    for one in ink.find(page.grey):
-        image = digit.as_mnist(one.ink)
-        (top, bottom), (left, right) = one.box.tolist()
+    for strokes, ((top, bottom), (left, right)) in ink.find(page.grey):
+        image = digit.as_mnist(strokes)
         box = [left * page.width, top * page.height, right * page.width, bottom * page.height]
         places.append(((image * (255 / image.max())).astype(np.uint8), [round(side) for side in box]))
     return places
