@@ -325,7 +325,7 @@ def test_drawn_digits_are_read(on_mnist: Clone, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_changed_mnist_digits_are_read(on_mnist: Clone, tmp_path: Path) -> None:
-    """Of 500 test digits, enlarged, shifted, coloured, half inverted, most blurred by JPEG, 95 % are read."""
+    """Of 500 test digits, enlarged, shifted, coloured, half inverted, most blurred by JPEG, 97 % are read."""
     images, labels = mnist(on_mnist)
     draws = random.Random(0)  # noqa: S311 - nothing secret
     for row in range(500):
@@ -343,9 +343,9 @@ def test_changed_mnist_digits_are_read(on_mnist: Clone, tmp_path: Path) -> None:
             picture = picture.filter(ImageFilter.GaussianBlur(side / 112))
         picture.save(tmp_path / f"{row:03}.{'jpg' if row % 5 else 'png'}", **({"quality": 30} if row % 5 else {}))
     read = [answer.get("digit") for answer in answers(on_mnist, str(tmp_path), status=2)]
-    right, wrong = np.array(read) == labels[:500], np.array([of is not None for of in read])
-    assert right.mean() >= 0.95
-    assert (wrong & ~right).mean() <= 0.01
+    right, answered = np.array(read) == labels[:500], np.array([digit is not None for digit in read])
+    assert right.mean() >= 0.97
+    assert (answered & ~right).mean() <= 0.01
 
 
 def mnist(clone: Clone) -> tuple[np.ndarray, np.ndarray]:

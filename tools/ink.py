@@ -72,7 +72,9 @@ def paper_of(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     area = np.bincount(zones.ravel(), minlength=count + 1) / zones.size
     thick = [zone for zone in np.flatnonzero(area > 0.03) if zone and is_thick(zones == zone)]
     pages = [
-        (page.sum(), zone, page) for zone in thick if reach[zone] < 0.5 and (page := with_marks(zones == zone)).any()
+        (page.sum(), zone, page)
+        for zone in thick
+        if reach[zone] < 0.5 and (page := with_marks(zones == zone, grey)).any()
     ]
     if pages:
         _, zone, page = min(pages, key=lambda of: of[0])
@@ -94,10 +96,11 @@ def is_thick(zone: np.ndarray) -> bool:
     return bool(ndimage.distance_transform_edt(np.pad(zone, 1)).max() > THICK * size)
 
 
-def with_marks(zone: np.ndarray) -> np.ndarray:
-    """Return `zone` (bool) and what it encloses; nothing if there are no marks of some size among that."""
+def with_marks(zone: np.ndarray, grey: np.ndarray) -> np.ndarray:
+    """Return `zone` (bool) and what it encloses; nothing if there are no marks of some size and contrast among that."""
     page = ndimage.binary_fill_holes(zone)
-    marks = ndimage.find_objects(ndimage.label(page & ~zone, NEIGHBOURS)[0])
+    other = page & ~zone & (abs(grey - np.median(grey[zone])) > CONTRAST)
+    marks = ndimage.find_objects(ndimage.label(other, NEIGHBOURS)[0])
     size = max((of.stop - of.start for mark in marks for of in mark), default=0)
     return page & (size > 0.1 * max(np.ptp(np.nonzero(zone), axis=1)))
 
