@@ -61,7 +61,7 @@ def digest(name: str) -> str:
         tempfile.TemporaryDirectory() as folder,
         contextlib.chdir(folder),
         contextlib.redirect_stdout(sys.stderr),
-        Processes(torch.device("cpu")) as processes,
+        Processes(torch.device("cpu"), "") as processes,
         Workers(2) as workers,
     ):
         net, curve = fit.fit(chosen, 0, data, workers, processes, Unsaved())

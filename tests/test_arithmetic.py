@@ -47,7 +47,7 @@ def test_fit_agrees_with_a_plain_loop(case: str, tmp_path: Path, monkeypatch: py
     recipe = Recipe(**{"schedule": "constant", "batch_size": 20, "shards": 3, "epochs": 2, **CASES[case]})
     data = steps.made_up(90, training=70)
     weights, losses, measures = plain.train(recipe, 5, data)
-    with Workers(1) as workers, Processes(torch.device("cpu")) as processes:
+    with Workers(1) as workers, Processes(torch.device("cpu"), "") as processes:
         net, curve = fit.fit(recipe, 5, data, workers, processes, steps.Unsaved())
     torch.testing.assert_close(
         {k: v.double() for k, v in net.state_dict().items()},

@@ -46,7 +46,7 @@ def with_net(clone: Clone, weights: torch.Tensor, bias: torch.Tensor) -> Clone:
     layer.load_state_dict({"weight": weights[:, :, None, None], "bias": bias})
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(clone.path)
-        model.write("by_hand", description, net)
+        model.write("by_hand", description, net, {})
     return clone
 
 

@@ -13,7 +13,7 @@ import torch
 from torch.distributed import TCPStore
 
 from stages.common.errors import StageError
-from stages.train import __main__ as train
+from stages.train import main as train
 from stages.train.processes import Processes
 from tests.conftest import Clone
 
@@ -87,11 +87,11 @@ def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """LOCAL_RANK is the number of a GPU of this machine."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert train.choose("cuda") == torch.device("cuda", 0)
+    assert train.find("cuda") == torch.device("cuda", 0)
     for value in ("2", "x"):
         monkeypatch.setenv("LOCAL_RANK", value)
         with pytest.raises(StageError, match=f"LOCAL_RANK: got '{value}', expected a whole number from 0 to 1"):
-            train.choose("cuda")
+            train.find("cuda")
 
 
 def test_a_wrong_variable_is_one_line(finished: Clone) -> None:

@@ -59,9 +59,9 @@ def test_stale_bytecode_is_not_run(finished: Clone, tmp_path: Path) -> None:
     """A stage runs its source; where Python has loaded other bytecode before that could be looked at, it is refused."""
     clone = finished.copy(tmp_path / "clone")
     clone.run(sys.executable, "-c", "import stages.split.main, stages.common.command", PYTHONDONTWRITEBYTECODE="")
-    edit_unnoticed(clone.path / "stages/split/main.py", '"duplicates"', '"doublettes"')
+    edit_unnoticed(clone.path / "stages/split/main.py", '{"images": {part', '{"imagos": {part')
     clone.run(sys.executable, "-m", "stages.split")
-    assert '"doublettes"' in (clone.path / "metrics/data.json").read_text()
+    assert '"imagos"' in (clone.path / "metrics/data.json").read_text()
     edit_unnoticed(clone.path / "stages/common/command.py", "INTERRUPTED = 130", "INTERRUPTED = 131")
     refused = clone.run(sys.executable, "-m", "stages.split", status=1)
     assert "command.cpython" in refused.stderr

@@ -119,6 +119,7 @@ def test_only_a_device_that_is_there_is_taken(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(StageError, match="PyTorch finds no GPU"):
         find("cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert (find("cpu"), find("cuda")) == (torch.device("cpu"), torch.device("cuda", 1))
 

@@ -56,7 +56,7 @@ def fitted(
 ) -> tuple[str, fit.Curve]:
     """Return the digest of the weights and the curve of a training."""
     recipe = Recipe(**{**RECIPE, **changes})
-    with Workers(workers) as threads, Processes(torch.device("cpu")) as processes:
+    with Workers(workers) as threads, Processes(torch.device("cpu"), "") as processes:
         net, curve = fit.fit(recipe, seed, data, threads, processes, unfinished)
     return exact.digest(net.state_dict()), curve
 
@@ -203,7 +203,7 @@ def test_the_gradient_is_that_of_plain_autograd() -> None:
     mean_loss.backward()
     expected = torch.cat([values.grad.flatten() for values in net.parameters() if values.grad is not None])
     with Workers(2) as workers:
-        gradient = ShardedGradient(net, 4, workers, Processes(torch.device("cpu")))
+        gradient = ShardedGradient(net, 4, workers, Processes(torch.device("cpu"), ""))
         shards = list(zip(pixels.split(8), labels.split(8), strict=True))
         loss, found = gradient.of(
             lambda replica, s: functional.cross_entropy(replica(s[0]), s[1], reduction="sum") / 32, shards
@@ -216,7 +216,7 @@ def test_running_statistics_are_the_mean_over_the_shards() -> None:
     """After one batch: a tenth of the mean of the shards' means, and the same in every replica."""
     net = layers.build(["batch_norm", "linear 10"])
     with Workers(1) as workers:
-        gradient = ShardedGradient(net, 2, workers, Processes(torch.device("cpu")))
+        gradient = ShardedGradient(net, 2, workers, Processes(torch.device("cpu"), ""))
         pixels = [torch.full((4, 1, 28, 28), 1.0), torch.full((4, 1, 28, 28), 3.0)]
         gradient.of(lambda replica, shard: replica(shard).sum(), pixels)
         gradient.merge_statistics()

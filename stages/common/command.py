@@ -51,9 +51,11 @@ def run_stage(stage: str, **options: str) -> NoReturn:
 
 
 def _show_way_back(stage: str) -> None:
-    """Say how to get back what DVC removed before it ran `stage`."""
+    """Say how to get back what DVC removed before it ran `stage`, and let git see the params that DVC changed."""
     from stages.common import settings
 
+    for params in (*Path().glob("*.yaml"), *Path("recipes").glob("*.yaml")):
+        params.touch()  # git compares no content where `-S` left the size and the second of the last edit as they were
     entry = settings.read(Path("dvc.yaml"))["stages"][stage]
     outs = entry.get("metrics", []) + entry.get("plots", [])
     tracked = [name for out in outs for name in out if isinstance(out, dict) and not out[name].get("cache", True)]

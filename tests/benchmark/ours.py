@@ -54,7 +54,7 @@ def trained(name: str, seed: int, threads: int, changes: dict[str, Any]) -> dict
     data = read(CPU)
     os.chdir(tempfile.mkdtemp())  # the curve and the checkpoint go there
     silent = contextlib.redirect_stdout(io.StringIO())
-    with Workers(threads) as workers, Processes(CPU) as processes, silent:
+    with Workers(threads) as workers, Processes(CPU, "") as processes, silent:
         start = time.perf_counter()
         net, curve = fit(recipe, seed, data, workers, processes, Checkpoint("benchmark"))
         seconds = time.perf_counter() - start
@@ -94,7 +94,7 @@ def images_a_second(recipe: recipes.Recipe, threads: int, steps: int) -> float:
     layers.draw_weights(net, exact.generator(0, "weights"))
     optimizer = make_optimizer(recipe, as_vector(net))
     start = 0.0
-    with Workers(threads) as workers, Processes(CPU) as processes:
+    with Workers(threads) as workers, Processes(CPU, "") as processes:
         gradient = ShardedGradient(net, recipe.shards, workers, processes)
         for step, _ in enumerate(train_epoch(recipe, 0, 1, data, gradient, optimizer), start=1):
             if step == 5:
