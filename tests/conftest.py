@@ -4,11 +4,12 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from playwright.sync_api import Browser, sync_playwright
 
 from stages.net import exact
 
@@ -159,3 +160,15 @@ def mirror() -> Path:
     if "MNIST_MIRROR" not in os.environ:
         pytest.skip("needs the real MNIST: name a folder that has it in MNIST_MIRROR")
     return Path(os.environ["MNIST_MIRROR"]).absolute()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium, as Debian has it; skips the test where there is none."""
+    if (chromium := shutil.which("chromium")) is None:
+        pytest.skip("needs Chromium")
+    quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=quiet)
+        yield browser
+        browser.close()

@@ -31,13 +31,17 @@ def write(recipe: str, description: list[str], net: nn.Module, environment: exac
 
 
 def read() -> dict[str, Any]:
-    """Return the model that the stage train wrote.
-
-    Raises StageError if there is none, if it is damaged, or if a weight is NaN or infinite.
-    """
+    """Return the model that the stage train wrote. Raises StageError if there is none, or for what `parse` refuses."""
     if not MODEL.is_file():
         raise StageError(f"{MODEL}: not found; run `dvc repro` or `dvc pull` first")
-    content = MODEL.read_bytes()
+    return parse(MODEL.read_bytes(), str(MODEL))
+
+
+def parse(content: bytes, name: str) -> dict[str, Any]:
+    """Return the model that `content`, that of a file called `name`, holds.
+
+    Raises StageError if it is damaged, or if a weight is NaN or infinite.
+    """
     try:
         if zipfile.ZipFile(io.BytesIO(content)).testzip():  # PyTorch writes checksums, and checks none of them
             raise RuntimeError("a wrong checksum")
@@ -47,13 +51,13 @@ def read() -> dict[str, Any]:
     except (RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError, *OF_ZIP) as error:
         reason = str(error).partition("\n")[0] or "empty"
         raise StageError(
-            f"{MODEL}: damaged ({reason}); delete it and its object in .dvc/cache, as docs/remotes.md says, and run "
+            f"{name}: damaged ({reason}); delete it and its object in .dvc/cache, as docs/remotes.md says, and run "
             "`dvc repro`"
         ) from None
-    for name, values in model["weights"].items():
+    for key, values in model["weights"].items():
         if not values.isfinite().all():
             raise StageError(
-                f"{MODEL}: {name} has values that are NaN or infinite, expected finite weights: the training diverged; "
+                f"{name}: {key} has values that are NaN or infinite, expected finite weights: the training diverged; "
                 "lower the recipe's learning_rate, and run `dvc repro`"
             )
     return model

@@ -1,110 +1,116 @@
-"""Draw what people look at, and put it together on one page: numbers, curves, errors, and what the net is like inside.
+"""Put all results on one page: draw a digit and the trained net classifies it, click an error, read the numbers.
 
     python -m stages.report [--against REVISION]
 
-Reads what the other stages wrote; writes report/index.html, which needs no network, and its pictures. A change of a
-colour runs this stage alone. With --against, writes report/against.html alone: this run beside that of a revision.
+Reads what the other stages wrote; writes report/index.html, which holds all that it needs and asks no network, and
+pictures for `dvc plots`. With --against, writes report/against.html alone: this run beside that of a revision.
 """
 
 import base64
+import hashlib
 import io
-import math
+import json
 import shlex
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import jinja2
 import matplotlib
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from PIL import Image
 from ruamel.yaml import YAML
-from torch import nn
 
 from stages.common import files, raw
-from stages.net import exact, inference, layers, model
-from stages.report import comparison, pictures, runs
+from stages.net import exact, model
+from stages.report import comparison, embed, facts, pictures, runs
 from stages.report.runs import Run
 
-FOLDER, SPLIT = Path("report"), Path("data/split/train.npy")
-TEMPLATE = Path("stages/report/page.html.jinja")
-SAMPLES, ERRORS, MAPS = 36, 24, 6  # digits in a grid, and maps shown of each convolution
-# What is said over each picture, in the order of the page
-TITLES = {
-    "confusion": "Confusion matrix of the test set, with the accuracy of each class",
-    "errors": "The misclassified test digits that the net is surest of",
-    "only": "Test digits that this run alone classifies correctly",
-    "training": "Loss and error rate during training",
-    "per_class": "Error rate of each class, with its 95 % interval",
-    "reliability": "Accuracy against predicted probability",
-    "predictions": "The first test digits, with predicted class and probability",
-    "samples": "The first training digits, with their labels",
-    "classes": "Images of each class in each part of the data",
-    "kernels": "Kernels of the first layer, untrained and trained",
-    "feature_maps": "Feature maps of each convolution for one digit of each class",
-}
-
-
-class Picture(NamedTuple):
-    """A picture on the page."""
-
-    source: str  # a data URL
-    width: int  # in CSS pixels
-    height: int
+FOLDER, SOURCE = Path("report"), Path("stages/report/page")
+SCRIPTS = ("data", "net", "digit", "draw", "digits", "charts", "main")  # in the order in which they run
+ERRORS = 24  # digits in the picture of errors
 
 
 def main(against: str | None = None) -> None:
     """Draw the pictures and the page; or, `against` a revision, the page that shows both."""
     exact.pin()
     exact.warn_of_other_versions("matplotlib", "pillow")
-    matplotlib.rcdefaults()  # whatever a matplotlibrc in this folder says
-    run = runs.load(None)
-    test = raw.images("t10k")
-    drawn = of_tables(run) | {"errors": errors(run, test)}
+    run, trained = runs.load(None), model.read()
     if against is None:
-        drawn |= of_data(run, test) | of_net(run, test)
-        shown = {name: pictures.png(figure) for name, figure in drawn.items()}
-        for name, content in shown.items():
-            files.write_whole(FOLDER / f"{name}.png", content)
+        matplotlib.rcdefaults()  # whatever a matplotlibrc in this folder says
+        for name, figure in drawn(run, raw.images("t10k")).items():
+            files.write_whole(FOLDER / f"{name}.png", pictures.png(figure))
         target = FOLDER / "index.html"
-        files.write_whole(target, page([run], [shown], None, model.read()["environment"]))
+        files.write_whole(target, page([run], [trained]))
         print(f"{target}: accuracy {run.metrics['accuracy']:.2%}, {run.metrics['errors']} errors")
         return
     other = runs.load(against)
     verdict = comparison.compare(other, run)["verdict"]
-    others = of_tables(other) | {"errors": errors(other, test)}
-    for this, that, figures in ((run, other, drawn), (other, run, others)):
-        figures["only"] = grid(that, test, np.flatnonzero(this.right & ~that.right))
-    both = [{name: pictures.png(figure) for name, figure in figures.items()} for figures in (others, drawn)]
     target = FOLDER / "against.html"
-    files.write_whole(target, page([other, run], both, verdict, None))
+    files.write_whole(target, page([other, run], [model_of(against), trained], verdict))
     print(f"{target}: {verdict}")
 
 
-def page(
-    shown: list[Run], drawn: list[dict[str, bytes]], verdict: str | None, trained_in: exact.Environment | None
-) -> bytes:
-    """Return the page that shows the runs `shown` and their pictures, as PNG by name, side by side."""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    texts = [run.shown() for run in shown]
-    return (
-        environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-        .render(
-            runs=shown,
-            numbers={name: [text.get(name, "") for text in texts] for text in texts for name in text},
-            pictures={
-                name: (title, [embedded(of[name]) for of in drawn])
-                for name, title in TITLES.items()
-                if name in drawn[0]
-            },
-            verdict=verdict,
-            trained_in=trained_in,
-            params=runs.differing(shown),
-            again=again(shown[-1]),
-        )
-        .encode()
+def model_of(revision: str) -> dict[str, Any] | None:
+    """Return the model of `revision` from DVC's cache or remote; None if neither has it."""
+    import dvc.api  # here, as it takes a second that a stage need not wait for
+    from dvc.exceptions import DvcException
+
+    try:
+        content = dvc.api.read(str(model.MODEL), rev=runs.resolve(revision), mode="rb")
+    except (DvcException, OSError):
+        return None
+    return model.parse(content, f"{revision}: {model.MODEL}")
+
+
+def drawn(run: Run, test: np.ndarray) -> dict[str, Figure]:
+    """Return the pictures of `run` on the `test` images (n, 28, 28), by name."""
+    counts = np.zeros((raw.CLASSES, raw.CLASSES), dtype=np.int64)
+    np.add.at(counts, (run.predictions["actual"].astype(int), run.predictions["predicted"].astype(int)), 1)
+    rows = surest_errors(run)[:ERRORS]
+    captions = [
+        f"no. {row}\nlabel {of['actual']:.0f}\nnet {of['predicted']:.0f}, {of['probability']:.0%}"
+        for row, of in zip(rows, run.predictions[rows], strict=True)
+    ]
+    return {
+        "confusion": pictures.confusion(counts),
+        "training": pictures.training(run.training),
+        "errors": pictures.grid(test[rows], captions),
+    }
+
+
+def surest_errors(run: Run) -> np.ndarray:
+    """Return the rows of the test digits that `run` misclassifies, first those that the net is surest of."""
+    wrong = np.flatnonzero(~run.right)
+    return wrong[np.argsort(-run.predictions["probability"][wrong], kind="stable")]
+
+
+def page(shown: list[Run], models: list[dict[str, Any] | None], verdict: str | None = None) -> bytes:
+    """Return the page of the runs `shown` and their `models` (None: not at hand), with the `verdict` on two."""
+    script = "".join((SOURCE / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
+    style = (SOURCE / "style.css").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, loader=jinja2.FileSystemLoader(SOURCE)
     )
+    known = [facts.table(run, of) for run, of in zip(shown, models, strict=True)]
+    safe = json.dumps(content(shown, models), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    rendered = environment.get_template("page.html.jinja").render(
+        runs=shown,
+        table={name: [of.get(name, "") for of in known] for of in known for name in of},
+        facts=known[-1],
+        failures=facts.failures(shown[-1]),
+        models=models,
+        verdict=verdict,
+        data=safe,
+        script=script,
+        style=style,
+        policy=f"default-src 'none'; img-src data:; script-src {digest(script)}; style-src {digest(style)}; "
+        "base-uri 'none'; form-action 'none'",
+        counts=json.loads(Path("metrics/data.json").read_text(encoding="utf-8")),
+        again=again(shown[-1]),
+        params=runs.differing(shown),
+    )
+    return rendered.encode()
 
 
 def again(run: Run) -> str:
@@ -118,74 +124,47 @@ def again(run: Run) -> str:
     return f"{lines.getvalue()}dvc repro"
 
 
-def embedded(content: bytes) -> Picture:
-    """Return the PNG `content` as the page has it: two pixels of its own for each of the page's, sharp on a phone."""
-    width, height = Image.open(io.BytesIO(content)).size
-    return Picture(f"data:image/png;base64,{base64.b64encode(content).decode()}", width // 2, height // 2)
+def digest(source: str) -> str:
+    """Return what a content security policy calls an inline script or style of this `source`."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}'"
 
 
-def of_tables(run: Run) -> dict[str, Figure]:
-    """Return the pictures, by name, that the tracked tables of `run` suffice for."""
-    counts = np.zeros((raw.CLASSES, raw.CLASSES), dtype=np.int64)
-    np.add.at(counts, (run.predictions["actual"].astype(int), run.predictions["predicted"].astype(int)), 1)
+def content(shown: list[Run], models: list[dict[str, Any] | None]) -> dict[str, Any]:
+    """Return what the scripts of the page draw from."""
+    test = torch.from_numpy(raw.images("t10k").copy())
+    described, nets = [], []
+    for run, of in zip(shown, models, strict=True):
+        predicted = run.predictions["predicted"].astype(int)
+        embedded, used = embed.net(model.trained(of), test, predicted) if of else (None, None)
+        nets += [used] if used else []
+        tables = {name: records(getattr(run, name)) for name in ("per_class", "reliability", "training")}
+        described.append(
+            {"name": run.name if len(shown) > 1 else "", "net": embedded, "predicted": joined(predicted), **tables}
+        )
+    wrong = np.any([~run.right for run in shown], axis=0)
     return {
-        "confusion": pictures.confusion(counts),
-        "per_class": pictures.per_class(run.per_class),
-        "training": pictures.training(run.training),
-        "reliability": pictures.reliability(run.reliability),
+        "runs": described,
+        "labels": joined(shown[-1].predictions["actual"].astype(int)),
+        "groups": groups(shown),
+        "classes": records(shown[-1].classes),
+        "digits": embed.digits(test, wrong, nets),
     }
 
 
-def errors(run: Run, test: np.ndarray) -> Figure:
-    """Return the misclassified ones of the `test` images that the net is surest of."""
-    wrong = np.flatnonzero(~run.right)
-    return grid(run, test, wrong[np.argsort(-run.predictions["probability"][wrong], kind="stable")])
+def groups(shown: list[Run]) -> list[dict[str, Any]]:
+    """Return the titles and rows of the test digits that one wants to see first."""
+    if len(shown) == 1:
+        return [{"title": "All misclassified, the surest first", "rows": surest_errors(shown[0]).tolist()}]
+    alone = [(this, np.flatnonzero(this.right & ~that.right)) for this, that in (shown, shown[::-1])]
+    return [{"title": f"Only {run.name} is right", "rows": rows.tolist()} for run, rows in alone]
 
 
-def grid(run: Run, test: np.ndarray, rows: np.ndarray) -> Figure:
-    """Return the first of the `rows` of the `test` images, each with its number, label, prediction and probability."""
-    captions = [
-        f"no. {row}\nlabel {of['actual']:.0f}\nnet {of['predicted']:.0f}, {of['probability']:.0%}"
-        for row, of in zip(rows[:ERRORS], run.predictions[rows[:ERRORS]], strict=True)
-    ]
-    return pictures.grid(test[rows[:ERRORS]], captions)
+def records(table: np.ndarray) -> list[dict[str, float | None]]:
+    """Return the rows of `table` for JSON, without NaN, which it does not have."""
+    names = table.dtype.names or ()
+    return [{name: None if np.isnan(row[name]) else float(row[name]) for name in names} for row in table]
 
 
-def of_data(run: Run, test: np.ndarray) -> dict[str, Figure]:
-    """Return how many images each class has, digits of the training part, and `test` images with their predictions."""
-    images, labels = raw.images("train"), raw.labels("train")
-    rows = files.read_rows(SPLIT, len(images))[:SAMPLES]
-    captions = [f"{of['predicted']:.0f}  {of['probability']:.0%}" for of in run.predictions[:SAMPLES]]
-    return {
-        "classes": pictures.classes(run.classes),
-        "samples": pictures.grid(images[rows], [f"{labels[row]}" for row in rows]),
-        "predictions": pictures.grid(test[:SAMPLES], captions),
-    }
-
-
-def of_net(run: Run, test: np.ndarray) -> dict[str, Figure]:
-    """Return what the first layer looks like, and what the convolutions make of one `test` image of each class."""
-    trained = model.read()
-    first = next(name for name in trained["weights"] if name.endswith(("_conv.weight", "_linear.weight")))
-    untrained = layers.build(trained["layers"])
-    layers.draw_weights(untrained, exact.generator(run.seed, "weights"))
-    side = math.isqrt(trained["weights"][first][0].numel())  # of a kernel; a linear layer's is the whole image
-    before, after = (
-        state[first].reshape(-1, side, side).numpy() for state in (untrained.state_dict(), trained["weights"])
-    )
-    rows = np.array([np.flatnonzero(run.predictions["actual"] == digit)[0] for digit in range(raw.CLASSES)])
-    maps = feature_maps(model.trained(trained), torch.from_numpy(test[rows].copy()))
-    return {"kernels": pictures.kernels(before, after), "feature_maps": pictures.feature_maps(test[rows], maps)}
-
-
-def feature_maps(net: nn.Sequential, images: torch.Tensor) -> dict[str, np.ndarray]:
-    """Return the first MAPS maps (n, maps, height, width) of each convolution for `images` (n, 28, 28; bytes)."""
-    maps = {}
-    with torch.inference_mode():
-        values = inference.scaled(images)
-        for name, layer in net.named_children():
-            values = layer(values)
-            if name.endswith("_conv"):
-                # a copy: an activation that works in place comes next
-                maps["layer " + name.replace("_", ": ")] = values[:, :MAPS].clone().numpy()
-    return maps
+def joined(classes: np.ndarray) -> str:
+    """Return `classes` (n; 0..9) as n characters."""
+    return "".join(map(str, classes))

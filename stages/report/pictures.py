@@ -78,56 +78,6 @@ def training(curve: np.ndarray) -> Figure:
     return figure
 
 
-def reliability(bins: np.ndarray) -> Figure:
-    """Draw accuracy, with its interval, against predicted probability from the rows of plots/reliability.csv."""
-    figure = Figure(figsize=(WIDTH, WIDTH), layout="constrained")
-    axes = figure.add_subplot()
-    least = max(0.0, min(bins["lower"].min(), bins["confidence"].min()) - 0.02)
-    axes.plot([least, 1], [least, 1], color=QUIET, linestyle="--", label="perfectly calibrated")
-    spread = np.abs(np.array([bins["lower"], bins["upper"]]) - bins["accuracy"])
-    x, y = bins["confidence"], bins["accuracy"]
-    axes.errorbar(x, y, spread, color=TRAINING, fmt="o", markersize=4, capsize=2, label="bins of equally many images")
-    axes.set(xlabel="mean predicted probability", ylabel="accuracy", xlim=(least, 1.005), ylim=(least, 1.005))
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(PercentFormatter(1))
-    _quiet(axes)
-    axes.legend(frameon=False, loc="upper left", fontsize=9)
-    return figure
-
-
-def per_class(classes: np.ndarray) -> Figure:
-    """Draw the error rate of each class, with its interval, from the rows of plots/per_class.csv."""
-    figure = Figure(figsize=(WIDTH, WIDTH), layout="constrained")
-    axes = figure.add_subplot()
-    rate, interval = 1 - classes["recall"], 1 - np.array([classes["upper"], classes["lower"]])
-    places = np.arange(len(classes))
-    axes.errorbar(rate, places, xerr=np.abs(interval - rate), color=TRAINING, fmt="o", markersize=5, capsize=3)
-    mean = classes["errors"].sum() / classes["count"].sum()
-    axes.axvline(mean, color=QUIET, linestyle="--", label=f"all classes: {mean:.2%}")
-    axes.set(xlabel="error rate", ylabel="class", xlim=(0, None), ylim=(len(classes) + 0.2, -0.6))
-    axes.set_yticks(places, [f"{name:.0f}" for name in classes["class"]])
-    axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.xaxis.set_major_formatter(PercentFormatter(1))
-    _quiet(axes)
-    axes.legend(frameon=False, loc="lower right", fontsize=9)
-    return figure
-
-
-def classes(counts: np.ndarray) -> Figure:
-    """Draw how many images each class has in each part, from the rows of plots/classes.csv."""
-    figure = Figure(figsize=(WIDTH, WIDTH * 0.9), layout="constrained")
-    parts = (("train", "training", TRAINING), ("validation", "validation", VALIDATION), ("test", "test", TEST))
-    for axes, (part, name, color) in zip(figure.subplots(3, 1, sharex=True), parts, strict=True):
-        axes.bar(counts["class"], counts[part], color=color)
-        axes.set(ylabel=name, xticks=counts["class"])
-        axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
-        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-        _quiet(axes)
-        axes.grid(visible=False, axis="x")
-    axes.set_xlabel("class")
-    return figure
-
-
 def _quiet(axes: Axes) -> None:
     axes.grid(color=LINE)
     axes.set_axisbelow(True)
@@ -149,49 +99,3 @@ def grid(images: np.ndarray, captions: list[str], columns: int = 6) -> Figure:
     axes.set(xlim=(0, WIDTH), ylim=(height, 0))
     axes.set_axis_off()
     return figure
-
-
-def kernels(before: np.ndarray, after: np.ndarray) -> Figure:
-    """Draw the kernels (n, height, width) of the first convolution before and after training, on one scale."""
-    columns = 8 if len(before) > 8 else 4
-    rows = -(-len(before) // columns)
-    figure = Figure(figsize=(WIDTH, 0.8 + 2 * rows * (WIDTH - 0.8) / columns), layout="constrained")
-    most = max(np.abs(before).max(), np.abs(after).max())
-    for axes, values, name in zip(figure.subplots(2, 1), (before, after), ("untrained", "trained"), strict=True):
-        drawn = axes.imshow(_tiles(values, columns), cmap=DIVERGING, vmin=-most, vmax=most)
-        axes.set_title(name, fontsize=10)
-        axes.set_axis_off()
-    figure.colorbar(drawn, ax=figure.axes, shrink=0.8, label="weight")
-    return figure
-
-
-def feature_maps(images: np.ndarray, layers: dict[str, np.ndarray]) -> Figure:
-    """Draw a row for each of `images` (n, 28, 28): the image, then maps of each layer (n, maps, height, width).
-
-    Each map is on a scale of its own: white is 0, orange below it, purple above.
-    """
-    shares = [1.0] + [float(maps.shape[1]) for maps in layers.values()]
-    figure = Figure(figsize=(WIDTH * 2, WIDTH * 2 * (len(images) + 0.8) / sum(shares)), layout="constrained")
-    first, *others = figure.subplots(1, 1 + len(layers), width_ratios=shares, squeeze=False).flat
-    count = len(images)  # with one unit a tile, the rows of all layers are level
-    first.imshow(_tiles(images.astype(float), 1), cmap="gray_r", vmin=0, vmax=255, extent=(0, 1, count, 0))
-    first.set_title("image", fontsize=16)
-    for axes, (name, maps) in zip(others, layers.items(), strict=True):
-        scaled = maps / np.maximum(np.abs(maps).max((2, 3), keepdims=True), 1e-12)
-        tiles, extent = _tiles(scaled.reshape(-1, *maps.shape[2:]), maps.shape[1]), (0, maps.shape[1], count, 0)
-        axes.imshow(tiles, cmap=DIVERGING, vmin=-1, vmax=1, extent=extent)
-        axes.set_title(name.removeprefix("layer "), fontsize=16)
-    for axes in figure.axes:
-        axes.set_axis_off()
-    return figure
-
-
-def _tiles(images: np.ndarray, columns: int) -> np.ndarray:
-    """Return `images` (n, height, width) side by side as one, a gap of NaN around each."""
-    count, height, width = images.shape
-    rows, gap = -(-count // columns), 1
-    canvas = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap), np.nan)
-    for place, image in enumerate(images):
-        top, left = gap + place // columns * (height + gap), gap + place % columns * (width + gap)
-        canvas[top : top + height, left : left + width] = image
-    return canvas

@@ -74,9 +74,7 @@ class Run:
     @property
     def interval(self) -> tuple[float, float]:
         """The 95 % interval of the accuracy (Wilson 1927)."""
-        hits = stats.binomtest(int(self.right.sum()), len(self.right))
-        interval = hits.proportion_ci(CONFIDENCE, method="wilson")
-        return float(interval.low), float(interval.high)
+        return wilson(int(self.right.sum()), len(self.right))
 
     def shown(self) -> dict[str, str]:
         """Return the numbers as text for people, by their names, the accuracy with its interval."""
@@ -88,6 +86,12 @@ class Run:
         lower, upper = self.interval
         texts["accuracy"] += f" ({lower:.2%} to {upper:.2%})"
         return texts
+
+
+def wilson(hits: int, count: int) -> tuple[float, float]:
+    """Return the 95 % interval of the share that `hits` out of `count` estimate (Wilson 1927)."""
+    interval = stats.binomtest(hits, count).proportion_ci(CONFIDENCE, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def load(revision: str | None) -> Run:

@@ -1,0 +1,123 @@
+"""What the page needs to run by itself: the net, in half the bytes, and every digit of the test set."""
+
+import copy
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from stages.net import inference
+from stages.net.workers import Workers, available
+from stages.report import rans
+from stages.report.rans import embedded
+
+LARGEST = 2**15 - 1
+MOVED = 0.01  # digits whose probabilities move by more than this with their greys are stored exactly
+A_LANE = 4  # images
+ATTRIBUTES = ("mean", "std", "out_channels", "kernel_size", "stride", "padding")
+
+
+class Net(NamedTuple):
+    """A net as the page has it."""
+
+    net: nn.Sequential
+    probabilities: np.ndarray  # (n, 10) of the test images
+
+
+def net(trained: nn.Sequential, images: torch.Tensor, predicted: np.ndarray) -> tuple[dict[str, Any], Net]:
+    """Return `trained` for the page, and as the page computes with it.
+
+    The weights are whole numbers of 16 bits, times a unit of each output channel: as small as float16, and ten times
+    closer. They are float32 if one of the `images` (n, 28, 28; bytes) would not keep its class `predicted` (n).
+    """
+    rounded = copy.deepcopy(trained)
+    with torch.no_grad():
+        for layer in convolutions(rounded):
+            layer.weight.copy_(units(layer) * (layer.weight / units(layer)).round())
+    sure = probabilities(rounded, images)
+    exact = not np.array_equal(sure.argmax(1), predicted)
+    shown = [
+        {"name": name, "kind": name.partition("_")[2] or name} | described(layer, exact)
+        for name, layer in trained.named_children()
+    ]
+    used = Net(trained, probabilities(trained, images)) if exact else Net(rounded, sure)
+    return {"exact": exact, "layers": shown}, used
+
+
+def convolutions(net: nn.Sequential) -> list[nn.Conv2d]:
+    """Return the layers of `net` that have weights, the linear ones included."""
+    return [layer for layer in net.children() if isinstance(layer, nn.Conv2d)]
+
+
+def units(layer: nn.Conv2d) -> torch.Tensor:
+    """Return the unit (out, 1, 1, 1) of the weights of each output channel of `layer`."""
+    return layer.weight.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-30) / LARGEST
+
+
+def described(layer: nn.Module, exact: bool) -> dict[str, Any]:
+    """Return the numbers of `layer` for the page, weights that are not `exact` in 16 bits."""
+    found = {key: getattr(layer, key) for key in ATTRIBUTES if hasattr(layer, key)}
+    shown = {key: value[0] if isinstance(value, tuple) else value for key, value in found.items()}
+    with torch.no_grad():
+        if isinstance(layer, nn.Conv2d):
+            weights, of = layer.weight, units(layer)
+            bias = torch.zeros(len(weights)) if layer.bias is None else layer.bias
+            shown |= (
+                {"weights": embedded(weights.numpy(), "<f4")}
+                if exact
+                else {
+                    "weights": embedded((weights / of).round().numpy(), "<i2"),
+                    "units": embedded(of.numpy(), "<f4"),
+                }
+            )
+            shown["bias"] = embedded(bias.numpy(), "<f4")
+        elif isinstance(layer, nn.BatchNorm2d):
+            state = {key: values.double() for key, values in layer.state_dict().items()}
+            scale = state["weight"] / (state["running_var"] + layer.eps).sqrt()
+            shown["scale"] = embedded(scale.numpy(), "<f4")
+            shown["shift"] = embedded((state["bias"] - state["running_mean"] * scale).numpy(), "<f4")
+    return shown
+
+
+def probabilities(net: nn.Module, images: torch.Tensor) -> np.ndarray:
+    """Return the probabilities (n, 10) that `net` gives to `images` (n, 28, 28; bytes)."""
+    with Workers(available()) as workers:
+        return inference.predict(net, images, workers).double().softmax(1).numpy()
+
+
+def digits(images: torch.Tensor, misclassified: np.ndarray, nets: list[Net]) -> dict[str, Any]:
+    """Return `images` (n, 28, 28; bytes) for the page: in few greys, and what is missing of those stored exactly.
+
+    Exact are the `misclassified` (n; bool), and those for which a probability of one of the `nets` would be another.
+    """
+    greys = 16 if len(nets) == 1 else 8  # two nets leave less room
+    values = np.concatenate([images.numpy(), np.zeros((-len(images) % A_LANE, 28, 28), np.uint8)]).astype(np.int16)
+    levels = (values * (greys - 1) + 127) // 255
+    shown = levels * 255 // (greys - 1)
+    seen = torch.from_numpy(shown[: len(images)].astype(np.uint8))
+    moved = [np.abs(probabilities(of.net, seen) - of.probabilities).max(1) > MOVED for of in nets]
+    exact = np.flatnonzero(np.any([misclassified, *moved], axis=0))
+    rest = np.concatenate([exact, np.zeros(A_LANE - len(exact) % A_LANE, np.int64)])  # the first image fills a lane
+    half = 255 // (greys - 1) // 2 + 1
+    return {
+        "greys": greys,
+        "images": rans.encode(lanes(levels), lanes(contexts(shown))),
+        "exact": exact.tolist(),
+        "rest": rans.encode(lanes((values - shown)[rest] + half), lanes(levels[rest])),
+        "half": half,
+        "aLane": A_LANE,
+    }
+
+
+def lanes(images: np.ndarray) -> np.ndarray:
+    """Return `images` (n, 28, 28) as lanes of A_LANE of them (lanes, steps)."""
+    return images.reshape(-1, A_LANE * 28 * 28)
+
+
+def contexts(shown: np.ndarray) -> np.ndarray:
+    """Return what is known of each pixel of `shown` (n, 28, 28) from its neighbours at the left and above."""
+    padded = np.pad(shown, ((0, 0), (1, 0), (1, 1)))
+    left, above = (padded[:, 1:, :-2] + 31) >> 5, (padded[:, :-1, 1:-1] + 31) >> 5
+    corners = [(of > 0) * 1 + (of >= 200) for of in (padded[:, :-1, :-2], padded[:, :-1, 2:])]
+    return ((left * 9 + above) * 3 + corners[0]) * 3 + corners[1]

@@ -1,0 +1,110 @@
+// Charts, drawn as SVG from the numbers in the page; their values are under the pointer, and in a table.
+
+const AREA = { width: 440, height: 290, left: 70, right: 26, top: 12, bottom: 46 };
+
+// A figure of `series`: [{name, kind: "line" | "dots" | "bars", points: [{x, y, low, high, values}]}, …], each point with
+// `values`, {name: text}; `x` and `y`: {label, text, log, from, to, integer}; `identity` draws the line y = x.
+function chart({ title, x, y, series, identity }) {
+  const points = series.flatMap((of) => of.points);
+  const across = scaleOf(x, points.map((point) => point.x), AREA.left, AREA.width - AREA.right);
+  const heights = points.flatMap((point) => [point.y, point.low ?? point.y, point.high ?? point.y]);
+  const down = scaleOf(y, heights, AREA.height - AREA.bottom, AREA.top);
+  const drawn = svg("svg", { viewBox: `0 0 ${AREA.width} ${AREA.height}`, role: "img", "aria-label": `${title}; values in the table below` });
+  drawAxes(drawn, across, down, x, y);
+  const ends = [Math.max(across.from, down.from), Math.min(across.to, down.to)];
+  if (identity) drawn.append(svg("path", { class: "identity", d: path(ends.map((at) => [across(at), down(at)])) }));
+  const marks = series.flatMap((of, number) => drawSeries(drawn, of, number, series.length, across, down));
+  const values = element("output", { className: "values", textContent: "Values: under the pointer." });
+  valuesUnderPointer(drawn, marks, values);
+  const legend = series.map((of, number) => element("span", { className: `key s${of.color ?? number} ${of.kind}`, textContent: of.name }));
+  return element("figure", { className: "chart" },
+    element("figcaption", { textContent: title }), element("p", { className: "legend" }, ...legend), drawn, values, tableOf(title, series));
+}
+
+// A function from values to places, with its ends and ticks
+function scaleOf({ log, from, to, integer }, values, start, end) {
+  const of = log ? Math.log10 : (value) => value;
+  const finite = values.filter((value) => Number.isFinite(value) && (!log || value > 0));
+  const low = from ?? Math.min(...finite), high = to ?? Math.max(...finite, from ?? -Infinity), room = (of(high) - of(low)) * 0.04 || 1;
+  const [bottom, top] = [from === undefined ? of(low) - room : of(low), to === undefined ? of(high) + room : of(high)];
+  const place = (value) => start + ((of(value) - bottom) / (top - bottom)) * (end - start);
+  const ticks = log ? decades(bottom, top) : steps(bottom, top, integer ? 1 : undefined);
+  return Object.assign(place, { from: low, to: high, ticks });
+}
+
+function steps(bottom, top, given) {
+  const rough = (top - bottom) / 5, power = 10 ** Math.floor(Math.log10(rough));
+  const step = given ?? power * [1, 2, 5, 10].find((by) => by * power >= rough);
+  const first = Math.ceil(bottom / step - 1e-9);
+  return Array.from({ length: Math.floor(top / step + 1e-9) - first + 1 }, (_, at) => (first + at) * step);
+}
+
+function decades(bottom, top) {
+  const by = top - bottom < 1.3 ? [1, 2, 5] : top - bottom < 2.5 ? [1, 3] : [1], ticks = [];
+  for (let power = Math.floor(bottom); power <= top; power++) by.forEach((one) => ticks.push(one * 10 ** power));
+  return ticks.filter((tick) => Math.log10(tick) >= bottom && Math.log10(tick) <= top);
+}
+
+function drawAxes(drawn, across, down, x, y) {
+  const { width, height, left, right, top, bottom } = AREA;
+  for (const tick of down.ticks) {
+    drawn.append(svg("path", { class: "grid", d: path([[left, down(tick)], [width - right, down(tick)]]) }));
+    drawn.append(svg("text", { x: left - 7, y: down(tick) + 4, "text-anchor": "end" }, (y.text ?? short)(tick)));
+  }
+  for (const tick of across.ticks) {
+    drawn.append(svg("text", { x: across(tick), y: height - bottom + 18, "text-anchor": "middle" }, (x.text ?? short)(tick)));
+  }
+  drawn.append(svg("path", { class: "axis", d: path([[left, height - bottom], [width - right, height - bottom]]) }));
+  drawn.append(svg("text", { class: "label", x: (left + width - right) / 2, y: height - 8, "text-anchor": "middle" }, x.label));
+  const middle = (top + height - bottom) / 2;
+  drawn.append(svg("text", { class: "label", transform: `translate(14 ${middle}) rotate(-90)`, "text-anchor": "middle" }, y.label));
+}
+
+// Draw the `number`th of `count` series; return its marks: [{x, y, text}, …]
+function drawSeries(drawn, { name, kind, points, color }, number, count, across, down) {
+  const group = svg("g", { class: `series s${color ?? number} ${kind}` }), shown = points.filter((point) => Number.isFinite(down(point.y)));
+  drawn.append(group);
+  if (kind === "line") group.append(svg("path", { class: "line", d: path(shown.map((point) => [across(point.x), down(point.y)])) }));
+  return shown.map((point) => {
+    const wide = 22 / count, shift = kind === "line" ? 0 : (number - (count - 1) / 2) * (kind === "bars" ? wide + 1 : 6);
+    const x = across(point.x) + shift, y = down(point.y);
+    if (kind === "bars") group.append(svg("rect", { x: x - wide / 2, y, width: wide, height: Math.max(0, down(0) - y) }));
+    if (point.low !== undefined) group.append(svg("path", { class: "interval", d: path([[x, down(point.low)], [x, down(point.high)]]) }));
+    if (kind === "dots" || (kind === "line" && shown.length < 40)) group.append(svg("circle", { cx: x, cy: y, r: 3.5 }));
+    return { x, y, text: [name, ...Object.entries(point.values).map((entry) => entry.join(" "))].join(", ") };
+  });
+}
+
+// Say in `values` what the mark nearest to the pointer says, and ring it
+function valuesUnderPointer(drawn, marks, values) {
+  const ring = svg("circle", { class: "ring", r: 7, visibility: "hidden" });
+  drawn.append(ring);
+  drawn.addEventListener("pointermove", (event) => {
+    const box = drawn.getBoundingClientRect(), scale = AREA.width / box.width;
+    const [x, y] = [(event.clientX - box.left) * scale, (event.clientY - box.top) * scale];
+    const away = (mark) => Math.hypot(mark.x - x, mark.y - y);
+    const nearest = marks.reduce((best, mark) => (away(mark) < away(best) ? mark : best));
+    values.textContent = nearest.text;
+    for (const [key, value] of Object.entries({ cx: nearest.x, cy: nearest.y, visibility: "visible" })) ring.setAttribute(key, value);
+  });
+}
+
+function tableOf(title, series) {
+  const names = ["series", ...new Set(series.flatMap((of) => of.points.flatMap((point) => Object.keys(point.values))))];
+  const head = element("tr", {}, ...names.map((name) => element("th", { scope: "col", textContent: name })));
+  const rows = series.flatMap((of) => of.points.map(({ values }) =>
+    element("tr", {}, ...names.map((name, at) => element("td", { textContent: at ? values[name] ?? "" : of.name })))));
+  const table = element("table", {}, element("caption", { textContent: title }), element("thead", {}, head), element("tbody", {}, ...rows));
+  return element("details", {}, element("summary", { textContent: "Values as a table" }), element("div", { className: "scroll", tabIndex: 0 }, table));
+}
+
+function path(points) {
+  return points.map(([x, y], at) => `${at ? "L" : "M"}${x.toFixed(2)} ${y.toFixed(2)}`).join("");
+}
+
+function svg(name, attributes, text) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  if (text !== undefined) made.textContent = text;
+  return made;
+}

@@ -1,0 +1,155 @@
+// The square to draw in, and what the net says of it while one draws.
+
+const CLEAR = 0.8; // the least probability of a clear digit, as tools/predict.py has it
+const square = document.getElementById("square"), pen = square.getContext("2d", { willReadFrequently: true });
+const WIDTH = square.width, STROKE = WIDTH / 10;
+const drawing = { strokes: [], digit: null, erasing: false, cursor: null }; // digit: the row of a test digit underneath
+
+function redraw() {
+  pen.fillStyle = "#000";
+  pen.fillRect(0, 0, WIDTH, WIDTH);
+  if (drawing.digit !== null) {
+    pen.imageSmoothingEnabled = false;
+    pen.drawImage(canvasOf(digitAt(drawing.digit)), 0, 0, WIDTH, WIDTH);
+  }
+  Object.assign(pen, { lineWidth: STROKE, lineCap: "round", lineJoin: "round" });
+  for (const { points, erases } of drawing.strokes) {
+    pen.strokeStyle = erases ? "#000" : "#fff";
+    pen.beginPath();
+    pen.moveTo(...points[0]);
+    points.forEach((point) => pen.lineTo(...point));
+    pen.stroke();
+  }
+}
+
+// What the net gets for what is drawn: {image}, or {message} that says why there is nothing for it
+function seen() {
+  const { data: rgba } = pen.getImageData(0, 0, WIDTH, WIDTH), ink = new Uint8Array(WIDTH * WIDTH);
+  for (let at = 0; at < ink.length; at++) ink[at] = rgba[4 * at];
+  if (drawing.digit !== null) return { image: shrunk(ink) };
+  const found = findDigits(ink, WIDTH);
+  if (found.length === 1) return { image: asMnist(found[0]) };
+  return { message: found.length ? `${found.length} separate marks. Draw one digit.` : "Draw a digit from 0 to 9." };
+}
+
+// The mean of each of 28 x 28 blocks: a test digit that was mended stays where MNIST has it
+function shrunk(ink) {
+  const block = WIDTH / SIDE, sums = new Float64Array(PIXELS);
+  ink.forEach((value, at) => (sums[Math.floor(at / WIDTH / block) * SIDE + Math.floor((at % WIDTH) / block)] += value));
+  return Uint8Array.from(sums, (sum) => Math.round(sum / block ** 2));
+}
+
+function answerOf(probabilities) {
+  const digit = probabilities.indexOf(Math.max(...probabilities)), share = percent(probabilities[digit]);
+  return probabilities[digit] < CLEAR ? `No clear digit. Most like ${digit}: ${share}.` : `${digit}, with ${share}.`;
+}
+
+// Everything that follows from the drawing, now
+function update() {
+  redraw();
+  const { image, message } = seen(), net = nets[chosen.net];
+  const layers = image && net ? forward(net, image) : [];
+  const probabilities = layers.length ? softmax(layers.at(-1).values) : null;
+  say(probabilities ? answerOf(probabilities) : message, probabilities);
+  showBars(probabilities);
+  showPixels(document.getElementById("seen"), image ?? new Uint8Array(PIXELS));
+  showMaps(layers);
+  document.body.classList.toggle("blank", !image);
+}
+
+function say(answer, probabilities) {
+  document.getElementById("answer").textContent = answer;
+  const label = drawing.digit === null ? null : Number(data.labels[drawing.digit]);
+  const mended = drawing.strokes.length ? ", mended" : "";
+  const right = probabilities && probabilities.indexOf(Math.max(...probabilities)) === label;
+  const verdict = right ? "as labelled" : "not as labelled";
+  document.getElementById("about").textContent =
+    label === null ? "" : `Test digit ${drawing.digit}${mended}: label ${label}. Classified ${verdict}.`;
+}
+
+function showBars(probabilities) {
+  document.querySelectorAll("#bars li").forEach((bar, digit) => {
+    const share = probabilities ? probabilities[digit] : 0;
+    bar.style.setProperty("--share", share);
+    bar.classList.toggle("most", share > 0 && share === Math.max(...probabilities));
+    bar.lastElementChild.textContent = probabilities ? percent(share) : "";
+  });
+}
+
+// The maps of the convolutions side by side, blue above 0 and red below, each layer on a scale of its own
+function showMaps(layers) {
+  document.querySelectorAll("#maps canvas").forEach((canvas) => {
+    const made = layers.find((layer) => layer.name === canvas.dataset.layer);
+    const context = canvas.getContext("2d");
+    context.clearRect(0, 0, canvas.width, canvas.height);
+    if (!made) return;
+    const { channels, height, width, values } = made, columns = Number(canvas.dataset.columns);
+    const most = values.reduce((a, b) => Math.max(a, Math.abs(b)), 1e-12);
+    const tile = new ImageData(width, height);
+    for (let channel = 0; channel < channels; channel++) {
+      for (let at = 0; at < height * width; at++) {
+        const value = values[channel * height * width + at] / most;
+        tile.data.set([...(value > 0 ? [0, 130, 215] : [222, 90, 10]), 255 * Math.sqrt(Math.abs(value))], 4 * at);
+      }
+      context.putImageData(tile, (channel % columns) * (width + 1), Math.floor(channel / columns) * (height + 1));
+    }
+  });
+}
+
+function begin(point) {
+  drawing.strokes.push({ points: [point], erases: drawing.erasing });
+}
+
+function undo() {
+  drawing.strokes.pop();
+  update();
+}
+
+// Start anew: with the test digit of that row underneath, or with nothing
+function start(digit) {
+  Object.assign(drawing, { strokes: [], digit, cursor: null });
+  update();
+}
+
+function pointOf(event) {
+  const box = square.getBoundingClientRect(), scale = WIDTH / box.width;
+  return [(event.clientX - box.left) * scale, (event.clientY - box.top) * scale];
+}
+
+function drawWithPointer() {
+  let due = false;
+  const isDrawing = (event) => square.hasPointerCapture(event.pointerId);
+  square.addEventListener("pointerdown", (event) => {
+    if (event.button || !event.isPrimary) return;
+    square.setPointerCapture(event.pointerId);
+    begin(pointOf(event));
+    update();
+  });
+  square.addEventListener("pointermove", (event) => {
+    if (!isDrawing(event) || !drawing.strokes.length) return;
+    const moves = event.getCoalescedEvents?.() ?? [];
+    drawing.strokes.at(-1).points.push(...(moves.length ? moves : [event]).map(pointOf));
+    if (!due) requestAnimationFrame(() => ((due = false), update()));
+    due = true;
+  });
+  square.addEventListener("pointerup", (event) => isDrawing(event) && update());
+}
+
+// The arrow keys move a pen, space puts it down and lifts it
+function drawWithKeys() {
+  const steps = { ArrowUp: [0, -1], ArrowDown: [0, 1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] };
+  square.addEventListener("keydown", (event) => {
+    const step = steps[event.key], cursor = (drawing.cursor ??= { point: [WIDTH / 2, WIDTH / 4], down: false });
+    if (step) cursor.point = cursor.point.map((value, axis) => Math.min(WIDTH, Math.max(0, value + step[axis] * (WIDTH / 20))));
+    else if (event.key === " ") cursor.down = !cursor.down;
+    else if (event.key === "Backspace") undo();
+    else return;
+    event.preventDefault();
+    if (event.key === " " && cursor.down) begin(cursor.point);
+    else if (step && cursor.down && drawing.strokes.length) drawing.strokes.at(-1).points.push(cursor.point);
+    update();
+    pen.fillStyle = cursor.down ? "#d55e00" : "#0082d7"; // after all was read: the pen is no ink
+    pen.fillRect(cursor.point[0] - 8, cursor.point[1] - 8, 16, 16);
+  });
+  square.addEventListener("blur", () => ((drawing.cursor = null), redraw()));
+}

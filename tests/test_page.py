@@ -1,0 +1,403 @@
+"""The page as people use it, in a real browser: what its own net says is what PyTorch says, and every part is live."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from playwright.sync_api import Browser, Page
+from ruamel.yaml import YAML
+from scipy import ndimage
+
+from stages.common import idx
+from stages.download import digit
+from stages.net import exact, inference, layers, model
+from stages.report import embed
+from tests.conftest import PROJECT, Clone
+
+AXE = PROJECT / "tests/axe/node_modules/axe-core/axe.min.js"
+TEST_IMAGES = "data/raw/MNIST/raw/t10k-images-idx3-ubyte"
+
+
+@pytest.fixture(scope="module")
+def tab(finished: Clone, browser: Browser) -> Iterator[Page]:
+    """The page of the run on scikit-learn's digits. At its end it has said nothing and asked for nothing."""
+    with opened(browser, finished) as tab:
+        yield tab
+
+
+class opened:  # noqa: N801 (used as a function)
+    """A tab with the page of a clone; no console message and no request comes of what is done in it."""
+
+    def __init__(self, browser: Browser, clone: Clone, name: str = "index.html", width: int = 1280):
+        self.browser, self.path, self.width = browser, clone.path / "report" / name, width
+
+    def __enter__(self) -> Page:
+        self.tab = self.browser.new_page(viewport={"width": self.width, "height": 900})
+        self.said: list[str] = []
+        self.asked: list[str] = []
+        self.tab.on("console", lambda message: self.said.append(message.text))
+        self.tab.on("pageerror", lambda error: self.said.append(str(error)))
+        self.tab.on("request", lambda request: self.asked.append(request.url))
+        self.tab.goto(self.path.as_uri())
+        return self.tab
+
+    def __exit__(self, *error: object) -> None:
+        self.tab.close()
+        assert self.said == []
+        assert [url for url in self.asked if not url.startswith("data:")] == [self.path.as_uri()]
+
+
+def images_of(clone: Clone) -> np.ndarray:
+    """Return the test images of `clone`."""
+    return idx.read(clone.path / TEST_IMAGES)
+
+
+def net_of(clone: Clone) -> torch.nn.Sequential:
+    """Return the net that `clone` trained."""
+    path = clone.path / model.MODEL
+    return model.trained(model.parse(path.read_bytes(), str(path)))
+
+
+def evaluated(clone: Clone) -> np.ndarray:
+    """Return what evaluate wrote of each test image: actual, predicted, probability."""
+    return np.genfromtxt(clone.path / "plots/predictions.csv", delimiter=",", names=True)
+
+
+def encoded(images: np.ndarray) -> str:
+    """Return bytes for the page."""
+    return base64.b64encode(images.tobytes()).decode()
+
+
+def logits_of(tab: Page, images: np.ndarray) -> np.ndarray:
+    """Return the logits (n, 10) that the page's own function gives to `images` (n, 28, 28; bytes)."""
+    script = """text => { const all = numbers(text, Uint8Array), logits = [];
+        for (let at = 0; at < all.length; at += 784)
+            logits.push(Array.from(forward(nets[chosen.net], all.subarray(at, at + 784)).at(-1).values));
+        return logits; }"""
+    return np.concatenate(
+        [tab.evaluate(script, encoded(part)) for part in np.array_split(images, -(-len(images) // 500))]
+    )
+
+
+def check_logits(tab: Page, clone: Clone) -> None:
+    """Check the logits of all test images against PyTorch's, and the classes against what evaluate wrote."""
+    images = images_of(clone)
+    with torch.inference_mode():
+        expected = torch.cat(
+            [net_of(clone)(inference.scaled(part)) for part in torch.from_numpy(images.copy()).split(500)]
+        )
+    logits = logits_of(tab, images)
+    assert np.abs(logits - expected.numpy()).max() < 1e-3
+    assert np.array_equal(logits.argmax(1), evaluated(clone)["predicted"])
+
+
+def test_the_net_in_the_page_is_the_trained_one(tab: Page, finished: Clone) -> None:
+    """All 500 test digits through the page's own function: evaluate's classes, and PyTorch's logits within 1e-3."""
+    check_logits(tab, finished)
+
+
+@pytest.mark.slow
+def test_the_net_in_the_page_is_the_one_trained_on_mnist(browser: Browser, on_mnist: Clone) -> None:
+    """The same for all 10,000 of MNIST; and the page has at most 1.5 MB."""
+    assert (on_mnist.path / "report/index.html").stat().st_size < 1_500_000
+    with opened(browser, on_mnist) as tab:
+        check_logits(tab, on_mnist)
+        check_digits(tab, on_mnist)
+
+
+@pytest.mark.parametrize("recipe", sorted(path.stem for path in PROJECT.glob("recipes/*.yaml")))
+@pytest.mark.parametrize("rounded", [True, False])
+def test_every_layer_is_what_pytorch_makes_it(tab: Page, finished: Clone, recipe: str, rounded: bool) -> None:
+    """Each layer of each recipe, with random weights: the page's values equal PyTorch's, weights of 16 bits or 32."""
+    net = layers.build(YAML(typ="safe").load((PROJECT / f"recipes/{recipe}.yaml").read_text())["model"])
+    layers.draw_weights(net, exact.generator(0, recipe))
+    random = np.random.default_rng(0)
+    for layer in net.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            for values, low in (
+                (layer.running_mean, -0.5),
+                (layer.running_var, 0.5),
+                (layer.weight, 0.5),
+                (layer.bias, -1),
+            ):
+                assert values is not None
+                values.data = torch.from_numpy(random.uniform(low, low + 1, len(values)).astype(np.float32))
+    net.eval()
+    images = torch.from_numpy(images_of(finished)[:3].copy())
+    predicted = embed.probabilities(net, images).argmax(1)
+    described, used = embed.net(net, images, predicted if rounded else 9 - predicted)
+    assert described["exact"] == (not rounded)
+    seen = tab.evaluate(
+        "([net, text]) => forward(decodeNet(net), numbers(text, Uint8Array)).map(m => [m.name, m.channels, m.height, "
+        "m.width, ...m.values])",
+        [described, encoded(images[0].numpy())],
+    )
+    values = inference.scaled(images[:1])
+    with torch.inference_mode():
+        for (name, layer), (found, *shape_and_values) in zip(used.net.named_children(), seen, strict=True):
+            values = layer(values.clone())
+            assert found == name
+            shape, flat = shape_and_values[:3], np.array(shape_and_values[3:])
+            assert shape == ([10, 1, 1] if name == "logits" else list(values.shape[1:]))
+            assert np.abs(flat - values.numpy().ravel()).max() < 1e-4
+
+
+def check_digits(tab: Page, clone: Clone) -> None:
+    """Check the test digits in the page: what is misclassified exactly, all others closely, and the net's answers."""
+    images = images_of(clone)
+    digits = np.array(tab.evaluate("Array.from(digits)"), dtype=np.uint8)[: images.size].reshape(images.shape)
+    exactly = tab.evaluate("data.digits.exact")
+    wrong = np.flatnonzero(evaluated(clone)["actual"] != evaluated(clone)["predicted"])
+    assert set(wrong) <= set(exactly)
+    assert np.array_equal(digits[exactly], images[exactly])
+    assert np.abs(digits.astype(int) - images).max() <= 9  # half a step of 16 greys
+    logits = logits_of(tab, digits)
+    probability = torch.from_numpy(logits).softmax(1).numpy()
+    assert np.array_equal(logits.argmax(1), evaluated(clone)["predicted"])
+    assert np.abs(probability.max(1) - evaluated(clone)["probability"]).max() < 0.0102  # of which 0.0001 is rounded
+
+
+def test_the_test_digits_in_the_page(tab: Page, finished: Clone) -> None:
+    """The misclassified ones are exact; of each, the page's net gives evaluate's class, and its probability to 0.01."""
+    check_digits(tab, finished)
+
+
+def test_a_click_on_each_cell(tab: Page, finished: Clone) -> None:
+    """Each of the 100 cells shows as many digits as it counts, all of that label and that class."""
+    rows = evaluated(finished)
+    cells = tab.locator(".matrix button")
+    assert cells.count() == 100
+    for at in range(100):
+        expected = np.flatnonzero((rows["actual"] == at // 10) & (rows["predicted"] == at % 10))
+        cells.nth(at).click()
+        titles = tab.locator("#digits button").evaluate_all("buttons => buttons.map(b => b.title)")
+        assert titles == [f"no. {row}" for row in expected]
+        assert cells.nth(at).inner_text() == (str(len(expected)) if len(expected) else "·")
+
+
+def test_a_digit_is_mended(tab: Page, finished: Clone) -> None:
+    """A click shows number, label and probabilities; with the eraser the answer turns, and undo brings it back."""
+    row = int(np.flatnonzero((rows := evaluated(finished))["actual"] == 7)[0])
+    tab.locator(".matrix tbody tr").nth(7).locator("button").nth(int(rows["predicted"][row])).click()
+    tab.locator(f"#digits button[title='no. {row}']").click()
+    about, answer, bars = (tab.locator(name) for name in ("#about", "#answer", "#bars"))
+    assert about.inner_text().startswith(f"Test digit {row}: label 7.")
+    before = answer.inner_text(), bars.inner_text()
+    expected = torch.from_numpy(logits_of(tab, images_of(finished)[row : row + 1])).softmax(1)[0]
+    shown = [float(text.rstrip("%")) / 100 for text in bars.locator("li span:last-child").all_inner_texts()]
+    assert np.abs(np.array(shown) - expected.numpy()).max() < 0.012
+    tab.locator("#erase").click()
+    stroke(tab, [(x, y) for y in (0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95) for x in (0.02, 0.98)])
+    assert "mended" in about.inner_text()
+    assert (answer.inner_text(), bars.inner_text()) != before
+    tab.locator("#undo").click()
+    assert (answer.inner_text(), bars.inner_text()) == before
+    tab.locator("#erase").click()
+    tab.locator("#clear").click()
+    assert answer.inner_text() == "Draw a digit from 0 to 9."
+    assert about.inner_text() == ""
+
+
+def stroke(tab: Page, points: list[tuple[float, float]]) -> None:
+    """Draw a stroke with the mouse through `points`, as shares of the square."""
+    box = tab.locator("#square").bounding_box()
+    assert box is not None
+    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+    tab.mouse.move(*places[0])
+    tab.mouse.down()
+    for place in places:
+        tab.mouse.move(*place)
+    tab.mouse.up()
+
+
+def strokes_of(image: np.ndarray) -> list[list[tuple[float, float]]]:
+    """Return strokes, as shares of the square, along the middle of the ink of `image` (28, 28; bytes)."""
+    large = ndimage.zoom(image.astype(float), 2, order=1) > 110
+    skeleton = thinned(np.pad(large, 1))
+    left = set(zip(*np.nonzero(skeleton), strict=True))
+    strokes = []
+    while left:
+        ends = [at for at in left if len(near(at) & left) == 1]
+        at = min(ends or left)
+        path = [at]
+        left.discard(at)
+        while following := near(at) & left:
+            at = min(following, key=lambda to: (abs(to[0] - at[0]) + abs(to[1] - at[1]), to))
+            path.append(at)
+            left.discard(at)
+        strokes.append([((x - 0.5) / 56, (y - 0.5) / 56) for y, x in path])
+    return [stroke for stroke in strokes if len(stroke) > 3] or strokes
+
+
+def near(at: tuple[int, int]) -> set[tuple[int, int]]:
+    """Return the eight neighbours of the pixel `at`."""
+    return {(at[0] + y, at[1] + x) for y in (-1, 0, 1) for x in (-1, 0, 1)} - {at}
+
+
+def thinned(ink: np.ndarray) -> np.ndarray:
+    """Return the middle lines of `ink` (height, width; bool), one pixel wide (Zhang and Suen 1984)."""
+    ink, changed = ink.copy(), True
+    while changed:
+        changed = False
+        for first in (True, False):
+            around = [np.roll(ink, shift, (0, 1)) for shift in
+                      ((1, 0), (1, -1), (0, -1), (-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1))]  # fmt: skip
+            up, _, right, _, down, _, left, _ = around
+            count = np.sum(around, axis=0)
+            turns = sum((~one & two).astype(int) for one, two in zip(around, [*around[1:], around[0]], strict=True))
+            corner = (
+                ~(up & right & down) & ~(right & down & left) if first else ~(up & right & left) & ~(up & down & left)
+            )
+            gone = ink & (count >= 2) & (count <= 6) & (turns == 1) & corner
+            changed |= bool(gone.any())
+            ink &= ~gone
+    return ink
+
+
+@pytest.mark.slow
+def test_a_hundred_drawn_digits(tab: Page, finished: Clone, tmp_path: Path) -> None:
+    """The strokes of 100 test digits, drawn with the pointer: the page answers as `predict` does for their picture."""
+    answers = []
+    for at, image in enumerate(images_of(finished)[:100]):
+        tab.locator("#clear").click()
+        for points in strokes_of(image):
+            stroke(tab, points)
+        answers.append(tab.evaluate("[seen().image ? Array.from(seen().image) : null, answer.textContent]"))
+        content = tab.evaluate("square.toDataURL('image/png').split(',')[1]")
+        (tmp_path / f"{at:02}.png").write_bytes(base64.b64decode(content))
+    tab.locator("#clear").click()
+    said = json.loads(finished.run("python", "-m", "tools.predict", "--json", str(tmp_path)).stdout)
+    assert len(said) == 100
+    for (_, answer), predicted in zip(answers, said, strict=True):
+        assert f"{predicted['digit']}" in answer.partition(".")[0].partition(",")[0], (answer, predicted)
+
+
+def test_a_picture_becomes_a_digit_as_in_the_pipeline(tab: Page) -> None:
+    """Random ink of many shapes: the page's 28 x 28 bytes are those of stages/download/digit.py.
+
+    Pillow takes rows before columns or columns before rows, by a rule of its own; the page takes rows first. Where they
+    differ, the bytes in between are rounded in another order, and a grey of 255 may be another by 4.
+    """
+    random = np.random.default_rng(0)
+    for height, width in [(5, 5), (1, 9), (300, 40), (41, 300), (123, 200), (560, 560), (20, 13), (77, 8)]:
+        noise = ndimage.gaussian_filter(random.random((height, width)), (height / 20, width / 20))
+        ink = (255 * np.clip((noise - np.median(noise)) / np.ptp(noise) * 4, 0, 1)).astype(np.uint8)
+        ink[0, :], ink[-1, :], ink[:, 0], ink[:, -1] = 200, 150, 100, 250
+        expected = digit.as_mnist(ink)
+        expected = (expected * (255 / expected.max())).astype(np.uint8)
+        seen = tab.evaluate(
+            "([text, height, width]) => Array.from(asMnist({ink: numbers(text, Float64Array), height, width}))",
+            [encoded(ink.astype(float)), height, width],
+        )
+        difference = np.abs(np.array(seen).reshape(28, 28) - expected.astype(int)).max()
+        assert difference <= (4 if height > 2 * width else 0), (height, width)
+
+
+def test_what_is_no_digit(tab: Page) -> None:
+    """An empty square, two marks side by side, and a scribble: the page says so."""
+    answer = tab.locator("#answer")
+    tab.locator("#clear").click()
+    assert answer.inner_text() == "Draw a digit from 0 to 9."
+    stroke(tab, [(0.15, 0.2), (0.15, 0.8)])
+    stroke(tab, [(0.85, 0.2), (0.85, 0.8)])
+    assert answer.inner_text() == "2 separate marks. Draw one digit."
+    tab.locator("#undo").click()
+    assert "separate" not in answer.inner_text()
+    tab.locator("#clear").click()
+
+
+def test_the_keyboard_draws(tab: Page) -> None:
+    """Without a mouse: arrows move, space puts the pen down; the arrow keys go through cells and digits, too."""
+    tab.locator("#square").focus()
+    for key in [" ", *["ArrowDown"] * 10, " "]:
+        tab.keyboard.press(key)
+    assert "1" in tab.locator("#answer").inner_text()
+    tab.keyboard.press("Backspace")
+    assert tab.locator("#answer").inner_text() == "Draw a digit from 0 to 9."
+    first = tab.locator(".matrix button").first
+    first.focus()
+    tab.keyboard.press("ArrowDown")
+    tab.keyboard.press("ArrowRight")
+    tab.keyboard.press("Enter")
+    assert tab.locator("#digits-title").inner_text().startswith("label 1, predicted 1")
+    assert tab.locator(".matrix [tabindex='0']").count() == 1
+
+
+def test_values_are_under_the_pointer(tab: Page, finished: Clone) -> None:
+    """Each chart says the values of the mark that is pointed at; the same values stand in its table."""
+    charts = tab.locator("#charts figure")
+    assert charts.count() == 5
+    for at in range(5):
+        chart = charts.nth(at)
+        chart.locator("svg").hover()
+        said = chart.locator("output").inner_text().split(", ")
+        cells = [" ".join(cell.split()) for cell in chart.locator("td").all_text_contents()]
+        assert len(said) > 2
+        assert any(said[-1].endswith(cell) for cell in cells if cell), (said, cells)
+    rows = charts.nth(0).locator("tbody tr")
+    assert rows.count() == 10
+
+
+def test_the_policy_holds(browser: Browser, finished: Clone) -> None:
+    """Only the page's own script and style run: an added script, an inline handler and a request are refused."""
+    tab = browser.new_page()
+    tab.goto((finished.path / "report/index.html").as_uri())
+    policy = tab.locator("meta[http-equiv]").get_attribute("content")
+    assert policy is not None
+    assert "unsafe" not in policy
+    tab.evaluate(
+        "document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.bad = 1'}))"
+    )
+    tab.evaluate("document.body.insertAdjacentHTML('beforeend', '<img src=\"data:,\" onerror=\"window.bad = 1\">')")
+    assert tab.evaluate("fetch('http://localhost:9/').then(() => 'sent', () => 'refused')") == "refused"
+    tab.wait_for_function("performance.now() > 0")
+    assert tab.evaluate("window.bad") is None
+    tab.close()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_axe_finds_nothing(browser: Browser, finished: Clone, width: int, scheme: str) -> None:
+    """axe-core's rules of accessibility, with a digit drawn and a cell chosen: no violation."""
+    if not AXE.exists():
+        pytest.skip("needs axe-core: npm ci --prefix tests/axe --ignore-scripts")
+    tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    tab.goto((finished.path / "report/index.html").as_uri())
+    tab.locator(".matrix button.right").first.click()
+    tab.locator("#digits button").first.click()
+    tab.locator("summary").first.click()
+    tab.evaluate(AXE.read_text())
+    found = tab.evaluate("axe.run().then(result => result.violations)")
+    assert [(of["id"], [node["html"][:120] for node in of["nodes"]][:3]) for of in found] == []
+    tab.close()
+
+
+@pytest.mark.slow
+def test_the_answer_comes_at_once(browser: Browser, on_mnist: Clone) -> None:
+    """From the end of a stroke to the bars on the screen: under 50 ms, in the middle of 21 strokes."""
+    with opened(browser, on_mnist) as tab:
+        tab.evaluate(
+            """() => { window.times = [];
+            addEventListener("pointerup", () => (window.begun = performance.now()), true);
+            addEventListener("pointerup", () => requestAnimationFrame(() => setTimeout(() =>
+                window.times.push(performance.now() - window.begun))));
+            }"""
+        )
+        for number in range(21):
+            stroke(tab, [(0.3, 0.3), (0.6, 0.3 + number / 100), (0.5, 0.8)])
+            tab.wait_for_function(f"window.times.length === {number + 1}")
+            tab.locator("#clear").click()
+        assert sorted(tab.evaluate("window.times"))[10] < 50
+
+
+def test_the_same_page_from_run_to_run(finished: Clone, tmp_path: Path) -> None:
+    """The stage, run again in a copy at another place, writes the same bytes."""
+    clone = finished.copy(tmp_path / "clone")
+    (clone.path / "report/index.html").unlink()
+    clone.run("python", "-m", "stages.report")
+    pages = [(of.path / "report/index.html").read_bytes() for of in (finished, clone)]
+    assert hashlib.sha256(pages[0]).digest() == hashlib.sha256(pages[1]).digest()
