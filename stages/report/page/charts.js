@@ -16,7 +16,7 @@ function chart({ title, x, y, series, identity }) {
   const marks = series.flatMap((of, number) => drawSeries(drawn, of, number, series.length, across, down));
   const values = element("output", { className: "values", textContent: "Values: under the pointer." });
   valuesUnderPointer(drawn, marks, values);
-  const legend = series.map((of, number) => element("span", { className: `key s${of.color ?? number} ${of.kind}`, textContent: of.name }));
+  const legend = series.map((of, number) => element("span", { className: classOf("key", of, number), textContent: of.name }));
   return element("figure", { className: "chart" },
     element("figcaption", { textContent: title }), element("p", { className: "legend" }, ...legend), drawn, values, tableOf(title, series));
 }
@@ -61,8 +61,9 @@ function drawAxes(drawn, across, down, x, y) {
 }
 
 // Draw the `number`th of `count` series; return its marks: [{x, y, text}, …]
-function drawSeries(drawn, { name, kind, points, color }, number, count, across, down) {
-  const group = svg("g", { class: `series s${color ?? number} ${kind}` }), shown = points.filter((point) => Number.isFinite(down(point.y)));
+function drawSeries(drawn, of, number, count, across, down) {
+  const { name, kind, points } = of;
+  const group = svg("g", { class: classOf("series", of, number) }), shown = points.filter((point) => Number.isFinite(down(point.y)));
   drawn.append(group);
   if (kind === "line") group.append(svg("path", { class: "line", d: path(shown.map((point) => [across(point.x), down(point.y)])) }));
   return shown.map((point) => {
@@ -87,6 +88,10 @@ function valuesUnderPointer(drawn, marks, values) {
     values.textContent = nearest.text;
     for (const [key, value] of Object.entries({ cx: nearest.x, cy: nearest.y, visibility: "visible" })) ring.setAttribute(key, value);
   });
+}
+
+function classOf(what, { kind, color, dashed }, number) {
+  return `${what} s${color ?? number} ${kind}${dashed ? " dashed" : ""}`;
 }
 
 function tableOf(title, series) {

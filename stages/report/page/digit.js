@@ -1,13 +1,22 @@
-// From ink on a square to a digit as MNIST has it, as tools/predict.py and stages/download/digit.py do it.
+// From ink on a square to a digit as MNIST has it, as tools/ink.py, tools/predict.py and stages/download/digit.py do it.
 
-const INK = 0.3 * 255; // what is fainter is paper
-const SPECK = 0.03; // of the ink of the largest mark: what has less is no part of a digit
+const INK = 0.35 * 255; // what is fainter is paper
+const DIRT = 0.2; // of the size of the largest mark: what is smaller is no part of a digit
+const WIDEST = 2; // times its height
+const CLEAR = 0.8; // the least probability of a clear digit
+
+// What stands in the square, in words: a digit, or what is no clear one
+function answerOf(probabilities, { height, width }) {
+  const digit = probabilities.indexOf(Math.max(...probabilities)), share = percent(probabilities[digit]);
+  if (width > WIDEST * height) return "No clear digit: too wide.";
+  return probabilities[digit] < CLEAR ? `No clear digit: most like ${digit}, ${share}.` : `${digit}, with ${share}.`;
+}
 
 // The groups of marks in `ink` (side x side, 0..255 each), each a digit of its own: [{ink, height, width}, …]
 function findDigits(ink, side) {
   const { labels, marks } = findMarks(ink, side);
-  const most = Math.max(...marks.map((mark) => mark.ink)), groups = [];
-  for (const mark of marks.filter((mark) => mark.ink >= SPECK * most)) {
+  const most = Math.max(...marks.map(sizeOf)), groups = [];
+  for (const mark of marks.filter((mark) => sizeOf(mark) > DIRT * most)) {
     const near = groups.filter((group) => group.some((other) => belong(mark, other)));
     const joined = [mark, ...near.flat()];
     groups.splice(0, groups.length, ...groups.filter((group) => !near.includes(group)), joined);
@@ -20,13 +29,12 @@ function findMarks(ink, side) {
   const labels = new Int32Array(ink.length), marks = [], open = [];
   for (let start = 0; start < ink.length; start++) {
     if (ink[start] <= INK || labels[start]) continue;
-    const mark = { label: marks.length + 1, top: side, left: side, bottom: 0, right: 0, ink: 0 };
+    const mark = { label: marks.length + 1, top: side, left: side, bottom: 0, right: 0 };
     marks.push(mark);
     open.push(start);
     labels[start] = mark.label;
     while (open.length) {
       const at = open.pop(), y = Math.floor(at / side), x = at % side;
-      mark.ink += ink[at];
       mark.top = Math.min(mark.top, y);
       mark.bottom = Math.max(mark.bottom, y + 1);
       mark.left = Math.min(mark.left, x);
@@ -49,9 +57,12 @@ function findMarks(ink, side) {
 function belong(one, other) {
   const across = Math.max(one.left - other.right, other.left - one.right); // below 0 where they overlap
   const down = Math.max(one.top - other.bottom, other.top - one.bottom);
-  const sides = [one, other].map(({ top, left, bottom, right }) => Math.max(bottom - top, right - left));
-  const narrower = Math.min(one.right - one.left, other.right - other.left), larger = Math.max(...sides);
+  const narrower = Math.min(one.right - one.left, other.right - other.left), larger = Math.max(sizeOf(one), sizeOf(other));
   return (across < -0.5 * narrower && down < 0.25 * larger) || Math.max(across, down) < 0.05 * larger;
+}
+
+function sizeOf({ top, left, bottom, right }) {
+  return Math.max(bottom - top, right - left);
 }
 
 function cut(ink, side, labels, group) {

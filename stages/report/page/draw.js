@@ -1,6 +1,5 @@
 // The square to draw in, and what the net says of it while one draws.
 
-const CLEAR = 0.8; // the least probability of a clear digit, as tools/predict.py has it
 const square = document.getElementById("square"), pen = square.getContext("2d", { willReadFrequently: true });
 const WIDTH = square.width, STROKE = WIDTH / 10;
 const drawing = { strokes: [], digit: null, erasing: false, cursor: null }; // digit: the row of a test digit underneath
@@ -22,13 +21,13 @@ function redraw() {
   }
 }
 
-// What the net gets for what is drawn: {image}, or {message} that says why there is nothing for it
+// What the net gets for what is drawn: {image, height, width} with the size of the ink, or {message} why it gets nothing
 function seen() {
   const { data: rgba } = pen.getImageData(0, 0, WIDTH, WIDTH), ink = new Uint8Array(WIDTH * WIDTH);
   for (let at = 0; at < ink.length; at++) ink[at] = rgba[4 * at];
-  if (drawing.digit !== null) return { image: shrunk(ink) };
+  if (drawing.digit !== null) return { image: shrunk(ink), height: SIDE, width: SIDE };
   const found = findDigits(ink, WIDTH);
-  if (found.length === 1) return { image: asMnist(found[0]) };
+  if (found.length === 1) return { ...found[0], image: asMnist(found[0]) };
   return { message: found.length ? `${found.length} separate marks. Draw one digit.` : "Draw a digit from 0 to 9." };
 }
 
@@ -39,18 +38,13 @@ function shrunk(ink) {
   return Uint8Array.from(sums, (sum) => Math.round(sum / block ** 2));
 }
 
-function answerOf(probabilities) {
-  const digit = probabilities.indexOf(Math.max(...probabilities)), share = percent(probabilities[digit]);
-  return probabilities[digit] < CLEAR ? `No clear digit. Most like ${digit}: ${share}.` : `${digit}, with ${share}.`;
-}
-
 // Everything that follows from the drawing, now
 function update() {
   redraw();
-  const { image, message } = seen(), net = nets[chosen.net];
+  const found = seen(), { image, message } = found, net = nets[chosen.net];
   const layers = image && net ? forward(net, image) : [];
   const probabilities = layers.length ? softmax(layers.at(-1).values) : null;
-  say(probabilities ? answerOf(probabilities) : message, probabilities);
+  say(probabilities ? answerOf(probabilities, found) : message, probabilities);
   showBars(probabilities);
   showPixels(document.getElementById("seen"), image ?? new Uint8Array(PIXELS));
   showMaps(layers);

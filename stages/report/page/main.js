@@ -64,13 +64,13 @@ function reliability() {
 // The curve of what `value` says of each row: of each epoch, for `parts`, and with the `batches` between them
 function training(title, parts, y, batches) {
   const curve = (name, rows, of, color) => ({
-    name, color, kind: "line",
+    name, color, kind: "line", dashed: data.runs.length > 1 && name.endsWith("training"),
     points: rows.map((row) => ({ x: row.examples, y: of(row), values: { images: row.examples, ...(row.epoch === null ? {} : { epoch: row.epoch }), [y.label]: (y.value ?? y.text)(of(row)) } })),
   });
   const series = ofEachRun((run, number) => {
     const epochs = run.training.filter((row) => row.epoch !== null), between = run.training.filter((row) => row.batch_loss !== null);
-    const lines = parts.map(([name, of], part) => curve(named(run, name), epochs, of, data.runs.length > 1 ? 2 * number + part : part));
-    return batches ? [curve(named(run, "batches, as trained on"), between, (row) => row.batch_loss, 4 + number), ...lines] : lines;
+    const lines = parts.map(([name, of], part) => curve(named(run, name), epochs, of, data.runs.length > 1 ? number : part));
+    return batches ? [curve(named(run, "batches, as trained on"), between, (row) => row.batch_loss, 3), ...lines] : lines;
   });
   return chart({ title, series, x: { label: "training images seen", from: 0 }, y });
 }
@@ -90,7 +90,8 @@ function showCharts() {
   const errors = [["training", (row) => 1 - row.train_accuracy], ["validation", (row) => 1 - row.validation_accuracy]];
   document.getElementById("charts").replaceChildren(
     perClass(), reliability(), training("Loss during training", losses, loss, data.runs.length === 1),
-    training("Error rate during training", errors, error), classes());
+    training("Error rate during training", errors, error));
+  document.getElementById("classes")?.append(classes());
 }
 
 function showMatrices() {
@@ -113,7 +114,7 @@ function showGroups() {
 // A canvas for the maps of each of the first layers of the chosen net
 function makeMaps() {
   const net = nets[chosen.net], layers = net ? forward(net, new Uint8Array(PIXELS)) : [];
-  const convolutions = layers.filter((layer) => layer.height > 1 && layer.name.endsWith("_conv")).slice(0, 3);
+  const convolutions = layers.filter((layer) => layer.height > 1 && layer.name.endsWith("_conv")).slice(0, 2);
   document.getElementById("maps").replaceChildren(...convolutions.map(({ name, channels, height, width }) => {
     const columns = Math.ceil(Math.sqrt(channels * 2.2)), rows = Math.ceil(channels / columns);
     const canvas = element("canvas", { width: columns * (width + 1) - 1, height: rows * (height + 1) - 1 });

@@ -15,25 +15,18 @@ function softmax(logits) {
   return shares.map((share) => share / sum);
 }
 
-function probabilitiesOf(net, pixels) {
-  return softmax(forward(net, pixels).at(-1).values);
-}
-
 // `net` with its numbers decoded: weights of 16 bits are in units of their output channel
 function decodeNet({ exact, layers }) {
-  const decoded = ["bias", "scale", "shift", "units"];
-  return {
-    layers: layers.map((layer) => {
-      const of = { ...layer };
-      for (const key of decoded) if (key in of) of[key] = numbers(of[key], Float32Array);
-      if (exact && "weights" in of) of.weights = numbers(of.weights, Float32Array);
-      else if ("weights" in of) {
-        const whole = numbers(of.weights, Int16Array), inputs = whole.length / of.units.length;
-        of.weights = Float32Array.from(whole, (value, at) => value * of.units[Math.floor(at / inputs)]);
-      }
-      return of;
-    }),
-  };
+  const decoded = layers.map((layer) => {
+    const of = { ...layer };
+    for (const key of ["bias", "scale", "shift", "units"]) if (key in of) of[key] = numbers(of[key], Float32Array);
+    if ("weights" in of) {
+      const values = numbers(of.weights, exact ? Float32Array : Int16Array), inputs = values.length / of.bias.length;
+      of.weights = exact ? values : Float32Array.from(values, (value, at) => value * of.units[Math.floor(at / inputs)]);
+    }
+    return of;
+  });
+  return { layers: decoded };
 }
 
 const LAYERS = {
