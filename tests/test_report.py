@@ -56,6 +56,11 @@ def test_the_page(finished: Clone, browser: Browser, width: int, scheme: str) ->
     assert f"cpu, exact to the bit; Python {sys.version_info.major}.{sys.version_info.minor}, PyTorch 2." in text
     assert f"{metrics['errors']} of 500 test digits misclassified" in text
     assert "mislabelled" not in text  # of MNIST alone
+    (find,) = re.findall("git log .*train.json", text)
+    assert finished.run(*find.split()).stdout.split() == [
+        finished.run("git", "rev-parse", "--short", "HEAD").stdout.strip(),
+        "digits",
+    ]
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from stages.net.exact import Environment
 from stages.report.runs import Run, wilson
 
 SURE = 0.9  # a probability
@@ -27,13 +28,16 @@ def table(run: Run, model: dict[str, Any] | None) -> dict[str, str]:
     }
     if model is None:
         return facts | {"trained on": "unknown, as DVC's cache has no such model"}
-    of = model["environment"]
     count = sum(values.numel() for name, values in model["weights"].items() if name.endswith(("weight", "bias")))
-    return facts | {
-        "parameters": f"{count:,}",
-        "trained on": f"{of['device']}, {'' if of['exact'] else 'not '}exact to the bit; Python {of['python']}, "
-        f"PyTorch {of['torch']}, NumPy {of['numpy']}",
-    }
+    return facts | {"parameters": f"{count:,}", "trained on": trained_on(model.get("environment"))}
+
+
+def trained_on(environment: Environment | None) -> str:
+    """Return in words what trained a net; older models have no `environment`."""
+    if environment is None:
+        return "unknown"
+    bits = f"{environment['device']}, {'' if environment['exact'] else 'not '}exact to the bit"
+    return f"{bits}; Python {environment['python']}, PyTorch {environment['torch']}, NumPy {environment['numpy']}"
 
 
 def failures(run: Run) -> dict[str, Any]:

@@ -13,16 +13,17 @@ function numbers(base64, Kind) {
 }
 
 // Decode what rans.py encoded: `put(at, symbol)` is called for each of `steps` symbols of each lane, all lanes abreast.
-// `contextOf(at)` is the symbol's context; it may look at what was put before in the same lane.
+// `contextOf(step)(at)` is the symbol's context; it may look at what was put before in the same lane.
 function decode(coded, steps, contextOf, put) {
   const { lanes, symbols } = coded, states = new Uint32Array(lanes);
   const frequency = numbers(coded.frequencies, Uint16Array), stream = numbers(coded.stream, Uint16Array);
   for (let lane = 0; lane < lanes; lane++) states[lane] = stream[lane] + 65536 * stream[lanes + lane];
   let next = 2 * lanes;
   for (let step = 0; step < steps; step++) {
+    const contextAt = contextOf(step);
     for (let lane = 0; lane < lanes; lane++) {
       const at = lane * steps + step, slot = states[lane] & 4095;
-      let of = contextOf(at) * symbols, start = 0, symbol = 0;
+      let of = contextAt(at) * symbols, start = 0, symbol = 0;
       for (; slot >= start + frequency[of]; symbol++) start += frequency[of++];
       const state = frequency[of] * (states[lane] >>> 12) + slot - start;
       states[lane] = state < 65536 ? state * 65536 + stream[next++] : state;
@@ -34,23 +35,25 @@ function decode(coded, steps, contextOf, put) {
 // All test digits, one after the other: 28 x 28 bytes each, 0 is paper. In few greys, but for those that are `exact`.
 function decodeDigits({ greys, images, exact, rest, half, aLane }) {
   const steps = aLane * PIXELS, levels = new Uint8Array(images.lanes * steps), digits = new Uint8Array(levels.length);
-  decode(images, steps, (at) => context(digits, at), (at, level) => {
+  decode(images, steps, (step) => contextIn(digits, step), (at, level) => {
     levels[at] = level;
     digits[at] = Math.floor((level * 255) / (greys - 1));
   });
   const shown = digits.slice(), place = (at) => (exact[Math.floor(at / PIXELS)] ?? 0) * PIXELS + (at % PIXELS);
-  decode(rest, steps, (at) => levels[place(at)], (at, difference) => {
+  decode(rest, steps, () => (at) => levels[place(at)], (at, difference) => {
     digits[place(at)] = shown[place(at)] + difference - half;
   });
   return digits;
 }
 
-// What is known of the pixel at `at` from its neighbours, as `contexts` of embed.py has it
-function context(digits, at) {
-  const column = at % SIDE, row = Math.floor(at / SIDE) % SIDE;
-  const left = column ? digits[at - 1] : 0, above = row ? digits[at - SIDE] : 0;
-  const aboveLeft = row && column ? digits[at - SIDE - 1] : 0;
-  const aboveRight = row && column < SIDE - 1 ? digits[at - SIDE + 1] : 0;
+// What is known of a lane's pixel number `step` from its neighbours, as `contexts` of embed.py has it
+function contextIn(digits, step) {
+  const column = step % SIDE, row = Math.floor(step / SIDE) % SIDE;
   const coarse = (value) => (value + 31) >> 5, corner = (value) => (value > 0) + (value >= 200);
-  return ((coarse(left) * 9 + coarse(above)) * 3 + corner(aboveLeft)) * 3 + corner(aboveRight);
+  return (at) => {
+    const left = column ? digits[at - 1] : 0, above = row ? digits[at - SIDE] : 0;
+    const aboveLeft = row && column ? digits[at - SIDE - 1] : 0;
+    const aboveRight = row && column < SIDE - 1 ? digits[at - SIDE + 1] : 0;
+    return ((coarse(left) * 9 + coarse(above)) * 3 + corner(aboveLeft)) * 3 + corner(aboveRight);
+  };
 }

@@ -68,12 +68,11 @@ function sizeOf({ top, left, bottom, right }) {
 function cut(ink, side, labels, group) {
   const [top, left] = ["top", "left"].map((edge) => Math.min(...group.map((mark) => mark[edge])));
   const [bottom, right] = ["bottom", "right"].map((edge) => Math.max(...group.map((mark) => mark[edge])));
-  const height = bottom - top, width = right - left, own = new Set(group.map((mark) => mark.label));
-  const values = new Float64Array(height * width);
-  for (let y = 0; y < height; y++) {
-    for (let x = 0; x < width; x++) {
-      const at = (top + y) * side + left + x;
-      if (own.has(labels[at])) values[y * width + x] = ink[at];
+  const height = bottom - top, width = right - left, values = new Uint8Array(height * width);
+  const own = group.map((mark) => mark.label);
+  for (let y = 0, to = 0; y < height; y++) {
+    for (let x = 0, at = (top + y) * side + left; x < width; x++, at++, to++) {
+      if (labels[at] && own.includes(labels[at])) values[to] = ink[at];
     }
   }
   return { ink: values, height, width };
@@ -81,9 +80,11 @@ function cut(ink, side, labels, group) {
 
 // `ink` (height x width, the digit's box) as 28 x 28 bytes: scaled into 20 x 20, its centre of mass in the middle
 function asMnist({ ink, height, width }) {
-  const most = ink.reduce((a, b) => Math.max(a, b)), longest = Math.max(height, width);
+  const longest = Math.max(height, width), full = new Uint8Array(ink.length);
+  let most = 0;
+  for (const value of ink) if (value > most) most = value;
+  for (let at = 0; at < ink.length; at++) full[at] = ink[at] * (255 / most);
   const [high, wide] = [height, width].map((side) => Math.max(1, Math.floor((side * 20) / longest)));
-  const full = Uint8Array.from(ink, (value) => value * (255 / most));
   const across = resizeRows(full, height, width, wide);
   const scaled = transpose(resizeRows(transpose(across, height, wide), wide, height, high), wide, high);
   let mass = 0, down = 0, right = 0;
@@ -119,7 +120,8 @@ function resizeRows(values, rows, from, to) {
     const sum = weights.reduce((a, b) => a + b);
     const whole = weights.map((weight) => Math.trunc((weight / sum) * 2 ** 22 + 0.5 * Math.sign(weight)));
     for (let row = 0; row < rows; row++) {
-      const total = whole.reduce((a, weight, at) => a + weight * values[row * from + start + at], 2 ** 21);
+      let total = 2 ** 21;
+      for (let at = 0, pixel = row * from + start; at < whole.length; at++) total += whole[at] * values[pixel + at];
       resized[row * to + x] = Math.floor(total / 2 ** 22);
     }
   }
