@@ -4,6 +4,7 @@ import csv
 import html
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -116,6 +117,10 @@ def test_the_page_against_a_revision(finished: Clone, browser: Browser, tmp_path
     assert re.search(r"train.recipe\s+fast\s+quick", text)
     assert re.search(r"train.device\s+auto\s+cpu", text)
     check_both(browser, clone)
+    shutil.rmtree(clone.path / ".dvc/cache")
+    clone.run("python", "-m", "stages.report", "--against", "main")
+    text = look(browser, clone.path / "report/against.html", 1280, "dark")
+    assert "main, whose model is not in DVC\u2019s cache" in text
     failed = clone.run("python", "-m", "stages.report", "--against", "nowhere", status=1)
     assert "nowhere: no such revision" in failed.stderr
 

@@ -27,7 +27,7 @@ from stages.report import comparison, embed, facts, pictures, runs
 from stages.report.runs import Run
 
 FOLDER, SOURCE = Path("report"), Path("stages/report/page")
-SCRIPTS = ("data", "net", "digit", "draw", "digits", "charts", "main")  # in the order in which they run
+SCRIPTS = ("data", "net", "digit", "draw", "digits", "charts", "figures", "main")  # in the order in which they run
 ERRORS = 24  # digits in the picture of errors
 
 

@@ -2,30 +2,32 @@
 
 const AREA = { width: 440, height: 290, left: 70, right: 26, top: 12, bottom: 46 };
 
-// A figure of `series`: [{name, kind: "line" | "dots" | "bars", points: [{x, y, low, high, values}]}, …], each point with
-// `values`, {name: text}; `x` and `y`: {label, text, log, from, to, integer}; `identity` draws the line y = x.
+// A figure of `series`: [{name, kind: "line" | "dots" | "bars", points: [{x, y, low, high, values}]}, …], with `values`
+// as {name: text}; `x` and `y`: {label, text, log, from, to, integer}; `identity` draws the line y = x.
 function chart({ title, x, y, series, identity }) {
   const points = series.flatMap((of) => of.points);
   const across = scaleOf(x, points.map((point) => point.x), AREA.left, AREA.width - AREA.right);
   const heights = points.flatMap((point) => [point.y, point.low ?? point.y, point.high ?? point.y]);
   const down = scaleOf(y, heights, AREA.height - AREA.bottom, AREA.top);
-  const drawn = svg("svg", { viewBox: `0 0 ${AREA.width} ${AREA.height}`, role: "img", "aria-label": `${title}; values in the table below` });
+  const label = `${title}; values in the table below`;
+  const drawn = svg("svg", { viewBox: `0 0 ${AREA.width} ${AREA.height}`, role: "img", "aria-label": label });
   drawAxes(drawn, across, down, x, y);
   const ends = [Math.max(across.from, down.from), Math.min(across.to, down.to)];
   if (identity) drawn.append(svg("path", { class: "identity", d: path(ends.map((at) => [across(at), down(at)])) }));
   const marks = series.flatMap((of, number) => drawSeries(drawn, of, number, series.length, across, down));
   const values = element("output", { className: "values", textContent: "Values: under the pointer." });
   valuesUnderPointer(drawn, marks, values);
-  const legend = series.map((of, number) => element("span", { className: classOf("key", of, number), textContent: of.name }));
-  return element("figure", { className: "chart" },
-    element("figcaption", { textContent: title }), element("p", { className: "legend" }, ...legend), drawn, values, tableOf(title, series));
+  const keys = series.map((of, number) => textElement("span", of.name, { className: classOf("key", of, number) }));
+  const legend = element("p", { className: "legend" }, ...keys), caption = textElement("figcaption", title);
+  return element("figure", { className: "chart" }, caption, legend, drawn, values, tableOf(title, series));
 }
 
 // A function from values to places, with its ends and ticks
 function scaleOf({ log, from, to, integer }, values, start, end) {
   const of = log ? Math.log10 : (value) => value;
   const finite = values.filter((value) => Number.isFinite(value) && (!log || value > 0));
-  const low = from ?? Math.min(...finite), high = to ?? Math.max(...finite, from ?? -Infinity), room = (of(high) - of(low)) * 0.04 || 1;
+  const low = from ?? Math.min(...finite), high = to ?? Math.max(...finite, from ?? -Infinity);
+  const room = (of(high) - of(low)) * 0.04 || 1;
   const [bottom, top] = [from === undefined ? of(low) - room : of(low), to === undefined ? of(high) + room : of(high)];
   const place = (value) => start + ((of(value) - bottom) / (top - bottom)) * (end - start);
   const ticks = log ? decades(bottom, top) : steps(bottom, top, integer ? 1 : undefined);
@@ -52,26 +54,30 @@ function drawAxes(drawn, across, down, x, y) {
     drawn.append(svg("text", { x: left - 7, y: down(tick) + 4, "text-anchor": "end" }, (y.text ?? short)(tick)));
   }
   for (const tick of across.ticks) {
-    drawn.append(svg("text", { x: across(tick), y: height - bottom + 18, "text-anchor": "middle" }, (x.text ?? short)(tick)));
+    const place = { x: across(tick), y: height - bottom + 18, "text-anchor": "middle" };
+    drawn.append(svg("text", place, (x.text ?? short)(tick)));
   }
   drawn.append(svg("path", { class: "axis", d: path([[left, height - bottom], [width - right, height - bottom]]) }));
-  drawn.append(svg("text", { class: "label", x: (left + width - right) / 2, y: height - 8, "text-anchor": "middle" }, x.label));
-  const middle = (top + height - bottom) / 2;
-  drawn.append(svg("text", { class: "label", transform: `translate(14 ${middle}) rotate(-90)`, "text-anchor": "middle" }, y.label));
+  const middle = (top + height - bottom) / 2, upright = `translate(14 ${middle}) rotate(-90)`;
+  drawn.append(svg("text", { x: (left + width - right) / 2, y: height - 8, "text-anchor": "middle" }, x.label));
+  drawn.append(svg("text", { transform: upright, "text-anchor": "middle" }, y.label));
 }
 
 // Draw the `number`th of `count` series; return its marks: [{x, y, text}, …]
 function drawSeries(drawn, of, number, count, across, down) {
   const { name, kind, points } = of;
-  const group = svg("g", { class: classOf("series", of, number) }), shown = points.filter((point) => Number.isFinite(down(point.y)));
+  const shown = points.filter((point) => Number.isFinite(down(point.y)));
+  const group = svg("g", { class: classOf("series", of, number) });
+  const places = shown.map(({ x, y }) => [across(x), down(y)]);
   drawn.append(group);
-  if (kind === "line") group.append(svg("path", { class: "line", d: path(shown.map((point) => [across(point.x), down(point.y)])) }));
+  if (kind === "line") group.append(svg("path", { class: "line", d: path(places) }));
   return shown.map((point) => {
-    const wide = 22 / count, shift = kind === "line" ? 0 : (number - (count - 1) / 2) * (kind === "bars" ? wide + 1 : 6);
-    const x = across(point.x) + shift, y = down(point.y);
-    if (kind === "bars") group.append(svg("rect", { x: x - wide / 2, y, width: wide, height: Math.max(0, down(0) - y) }));
-    if (point.low !== undefined) group.append(svg("path", { class: "interval", d: path([[x, down(point.low)], [x, down(point.high)]]) }));
-    if (kind === "dots" || (kind === "line" && shown.length < 40)) group.append(svg("circle", { cx: x, cy: y, r: 3.5 }));
+    const wide = 22 / count, apart = { line: 0, dots: 6, bars: wide + 1 }[kind];
+    const x = across(point.x) + (number - (count - 1) / 2) * apart, y = down(point.y);
+    const ends = [point.low ?? point.y, point.high ?? point.y].map((end) => [x, down(end)]);
+    if (kind === "bars") group.append(svg("rect", { x: x - wide / 2, y, width: wide, height: down(0) - y }));
+    else if (shown.length < 40) group.append(svg("circle", { cx: x, cy: y, r: 3.5 }));
+    if (kind === "dots") group.append(svg("path", { class: "interval", d: path(ends) }));
     return { x, y, text: [name, ...Object.entries(point.values).map((entry) => entry.join(" "))].join(", ") };
   });
 }
@@ -86,7 +92,8 @@ function valuesUnderPointer(drawn, marks, values) {
     const away = (mark) => Math.hypot(mark.x - x, mark.y - y);
     const nearest = marks.reduce((best, mark) => (away(mark) < away(best) ? mark : best));
     values.textContent = nearest.text;
-    for (const [key, value] of Object.entries({ cx: nearest.x, cy: nearest.y, visibility: "visible" })) ring.setAttribute(key, value);
+    const place = { cx: nearest.x, cy: nearest.y, visibility: "visible" };
+    for (const [key, value] of Object.entries(place)) ring.setAttribute(key, value);
   });
 }
 
@@ -96,11 +103,13 @@ function classOf(what, { kind, color, dashed }, number) {
 
 function tableOf(title, series) {
   const names = ["series", ...new Set(series.flatMap((of) => of.points.flatMap((point) => Object.keys(point.values))))];
-  const head = element("tr", {}, ...names.map((name) => element("th", { scope: "col", textContent: name })));
-  const rows = series.flatMap((of) => of.points.map(({ values }) =>
-    element("tr", {}, ...names.map((name, at) => element("td", { textContent: at ? values[name] ?? "" : of.name })))));
-  const table = element("table", {}, element("caption", { textContent: title }), element("thead", {}, head), element("tbody", {}, ...rows));
-  return element("details", {}, element("summary", { textContent: "Values as a table" }), element("div", { className: "scroll", tabIndex: 0 }, table));
+  const rowOf = (cells, kind) => element("tr", {}, ...cells.map((cell) => textElement(kind, cell ?? "")));
+  const rows = series.flatMap((of) => of.points.map(({ values }) => ({ series: of.name, ...values })));
+  const head = element("thead", {}, rowOf(names, "th"));
+  const body = element("tbody", {}, ...rows.map((row) => rowOf(names.map((name) => row[name]), "td")));
+  const table = element("table", {}, textElement("caption", title), head, body);
+  const scroll = element("div", { className: "scroll", tabIndex: 0 }, table);
+  return element("details", {}, textElement("summary", "Values as a table"), scroll);
 }
 
 function path(points) {

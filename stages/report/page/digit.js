@@ -1,4 +1,4 @@
-// From ink on a square to a digit as MNIST has it, as tools/ink.py, tools/predict.py and stages/download/digit.py do it.
+// From ink on a square to a digit as MNIST has it: as tools/ink.py, tools/predict.py and stages/download/digit.py do.
 
 const INK = 0.35 * 255; // what is fainter is paper
 const DIRT = 0.2; // of the size of the largest mark: what is smaller is no part of a digit
@@ -57,7 +57,8 @@ function findMarks(ink, side) {
 function belong(one, other) {
   const across = Math.max(one.left - other.right, other.left - one.right); // below 0 where they overlap
   const down = Math.max(one.top - other.bottom, other.top - one.bottom);
-  const narrower = Math.min(one.right - one.left, other.right - other.left), larger = Math.max(sizeOf(one), sizeOf(other));
+  const narrower = Math.min(one.right - one.left, other.right - other.left);
+  const larger = Math.max(sizeOf(one), sizeOf(other));
   return (across < -0.5 * narrower && down < 0.25 * larger) || Math.max(across, down) < 0.05 * larger;
 }
 
@@ -116,7 +117,8 @@ function resizeRows(values, rows, from, to) {
     const centre = (x + 0.5) * scale;
     const start = Math.max(0, Math.floor(centre - 2 * stretch + 0.5));
     const end = Math.min(from, Math.floor(centre + 2 * stretch + 0.5));
-    const weights = Array.from({ length: end - start }, (_, at) => bicubic((start + at - centre + 0.5) * (1 / stretch)));
+    const away = (at) => (start + at - centre + 0.5) * (1 / stretch);
+    const weights = Array.from({ length: end - start }, (_, at) => bicubic(away(at)));
     const sum = weights.reduce((a, b) => a + b);
     const whole = weights.map((weight) => Math.trunc((weight / sum) * 2 ** 22 + 0.5 * Math.sign(weight)));
     for (let row = 0; row < rows; row++) {

@@ -28,9 +28,9 @@ function rowsOf(run, actual, predicted) {
 // A table of buttons, one for each pair of classes; `most` errors of a cell are the darkest
 function matrixOf(run, most) {
   const table = element("table", { className: "matrix" }), body = element("tbody");
-  const head = element("tr", {}, element("td"), ...eachClass((digit) => element("th", { scope: "col", textContent: digit })));
-  head.append(element("th", { scope: "col", textContent: "accuracy" }));
-  table.append(element("caption", { textContent: "Rows: label. Columns: class that the net predicts." }));
+  const head = element("tr", {}, element("td"), ...eachClass((digit) => textElement("th", digit, { scope: "col" })));
+  head.append(textElement("th", "accuracy", { scope: "col" }));
+  table.append(textElement("caption", "Rows: label. Columns: class that the net predicts."));
   table.append(element("thead", {}, head), body);
   for (const actual of eachClass((digit) => digit)) {
     const cells = eachClass((predicted) => rowsOf(run, actual, predicted));
@@ -50,7 +50,7 @@ function cellOf(run, rows, actual, predicted, most) {
   cell.style.setProperty("--share", right ? 0 : rows.length / most);
   cell.addEventListener("click", () => {
     showDigits(`${run.name ? `${run.name}, ` : ""}${label}`, rows);
-    document.querySelectorAll(".matrix [aria-pressed=true]").forEach((other) => other.setAttribute("aria-pressed", false));
+    document.querySelector(".matrix [aria-pressed=true]")?.setAttribute("aria-pressed", false);
     cell.setAttribute("aria-pressed", true);
   });
   return cell;

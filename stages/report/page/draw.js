@@ -21,7 +21,7 @@ function redraw() {
   }
 }
 
-// What the net gets for what is drawn: {image, height, width} with the size of the ink, or {message} why it gets nothing
+// What the net gets: {image, height, width}, with the size of the ink, or {message}, that says why there is nothing
 function seen() {
   const { data: rgba } = pen.getImageData(0, 0, WIDTH, WIDTH), ink = new Uint8Array(WIDTH * WIDTH);
   for (let at = 0; at < ink.length; at++) ink[at] = rgba[4 * at];
@@ -134,7 +134,8 @@ function drawWithKeys() {
   const steps = { ArrowUp: [0, -1], ArrowDown: [0, 1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] };
   square.addEventListener("keydown", (event) => {
     const step = steps[event.key], cursor = (drawing.cursor ??= { point: [WIDTH / 2, WIDTH / 4], down: false });
-    if (step) cursor.point = cursor.point.map((value, axis) => Math.min(WIDTH, Math.max(0, value + step[axis] * (WIDTH / 20))));
+    const moved = (value, axis) => Math.min(WIDTH, Math.max(0, value + step[axis] * (WIDTH / 20)));
+    if (step) cursor.point = cursor.point.map(moved);
     else if (event.key === " ") cursor.down = !cursor.down;
     else if (event.key === "Backspace") undo();
     else return;

@@ -32,13 +32,15 @@ function decodeNet({ exact, layers }) {
 const LAYERS = {
   normalize: ({ values }, { mean, std }) => ({ values: values.map((pixel) => (pixel - mean) / std) }),
   conv: convolve,
-  linear: ({ values }, { weights, bias }) => ({
-    channels: bias.length, height: 1, width: 1,
-    values: bias.map((sum, out) => values.reduce((total, value, at) => total + value * weights[out * values.length + at], sum)),
-  }),
-  batch_norm: ({ height, width, values }, { scale, shift }) => ({
-    values: values.map((value, at) => value * scale[Math.floor(at / (height * width))] + shift[Math.floor(at / (height * width))]),
-  }),
+  linear: ({ values }, { weights, bias }) => {
+    const inputs = values.length, product = (out) => (sum, value, at) => sum + value * weights[out * inputs + at];
+    const outputs = bias.map((sum, out) => values.reduce(product(out), sum));
+    return { channels: bias.length, height: 1, width: 1, values: outputs };
+  },
+  batch_norm: ({ height, width, values }, { scale, shift }) => {
+    const channel = (at) => Math.floor(at / (height * width));
+    return { values: values.map((value, at) => value * scale[channel(at)] + shift[channel(at)]) };
+  },
   relu: ({ values }) => ({ values: values.map((value) => Math.max(0, value)) }),
   max_pool: maxPool,
   dropout: () => ({}), // does something in training only
@@ -48,7 +50,7 @@ const LAYERS = {
 
 function convolve(input, { weights, bias, out_channels: channels, kernel_size: kernel, stride, padding }) {
   const padded = pad(input, padding);
-  const height = Math.floor((padded.height - kernel) / stride) + 1, width = Math.floor((padded.width - kernel) / stride) + 1;
+  const [height, width] = [padded.height, padded.width].map((side) => Math.floor((side - kernel) / stride) + 1);
   const values = new Float32Array(channels * height * width);
   for (let out = 0, weight = 0; out < channels; out++) {
     const first = out * height * width;
@@ -56,9 +58,10 @@ function convolve(input, { weights, bias, out_channels: channels, kernel_size: k
     for (let channel = 0; channel < input.channels; channel++) {
       for (let y = 0; y < kernel; y++) {
         for (let x = 0; x < kernel; x++, weight++) {
+          const by = weights[weight];
           for (let row = 0; row < height; row++) {
             let from = (channel * padded.height + row * stride + y) * padded.width + x, to = first + row * width;
-            for (const end = to + width; to < end; to++, from += stride) values[to] += weights[weight] * padded.values[from];
+            for (const end = to + width; to < end; to++, from += stride) values[to] += by * padded.values[from];
           }
         }
       }
