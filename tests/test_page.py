@@ -250,18 +250,18 @@ def thinned(ink: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.slow
-def test_a_hundred_drawn_digits(tab: Page, finished: Clone, tmp_path: Path) -> None:
+def test_a_hundred_drawn_digits(browser: Browser, on_mnist: Clone, tmp_path: Path) -> None:
     """The strokes of 100 test digits, drawn with the pointer: the page answers as `predict` does for their picture."""
     answers = []
-    for at, image in enumerate(images_of(finished)[:100]):
-        tab.locator("#clear").click()
-        for points in strokes_of(image):
-            draw(tab, points)
-        answers.append(tab.locator("#answer").inner_text())
-        content = tab.evaluate("square.toDataURL('image/png').split(',')[1]")
-        (tmp_path / f"{at:02}.png").write_bytes(base64.b64decode(content))
-    tab.locator("#clear").click()
-    said = json.loads(finished.run("python", "-m", "tools.predict", "--json", str(tmp_path), status=None).stdout)
+    with opened(browser, on_mnist) as tab:
+        for at, image in enumerate(images_of(on_mnist)[:100]):
+            tab.locator("#clear").click()
+            for points in strokes_of(image):
+                draw(tab, points)
+            answers.append(tab.locator("#answer").inner_text())
+            content = tab.evaluate("square.toDataURL('image/png').split(',')[1]")
+            (tmp_path / f"{at:02}.png").write_bytes(base64.b64decode(content))
+    said = json.loads(on_mnist.run("python", "-m", "tools.predict", "--json", str(tmp_path), status=None).stdout)
     assert len(said) == 100
     for answer, predicted in zip(answers, said, strict=True):
         if "error" in predicted:
