@@ -198,9 +198,13 @@ def test_a_digit_is_mended(tab: Page, finished: Clone) -> None:
     shown = [float(text.rstrip("%")) / 100 for text in bars.locator("li span:last-child").all_inner_texts()]
     assert np.abs(np.array(shown) - expected.numpy()).max() < 0.012
     tab.locator("#erase").click()
-    draw(tab, [(x, y) for y in (0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95) for x in (0.02, 0.98)])
+    draw(tab, [(0.02, 0.5), (0.98, 0.5)])
     assert "mended" in about.inner_text()
     assert (answer.inner_text(), bars.inner_text()) != before
+    draw(tab, [(x, y / 50) for y in range(1, 50) for x in (0.02, 0.98)])
+    assert answer.inner_text() == "Draw a digit from 0 to 9."
+    tab.locator("#undo").click()
+    assert bars.inner_text() != before[1]
     tab.locator("#undo").click()
     assert (answer.inner_text(), bars.inner_text()) == before
     tab.locator("#erase").click()
@@ -346,8 +350,10 @@ def test_values_are_under_the_pointer(tab: Page, finished: Clone) -> None:
         cells = [" ".join(cell.split()) for cell in chart.locator("td").all_text_contents()]
         assert len(said) > 2
         assert any(said[-1].endswith(cell) for cell in cells if cell), (said, cells)
-    rows = charts.nth(0).locator("tbody tr")
-    assert rows.count() == 10
+    assert charts.nth(0).locator("tbody tr").count() == 10
+    for label in (2, 9):
+        charts.nth(0).locator(".series circle").nth(label).hover(force=True)
+        assert f"class {label}," in charts.nth(0).locator("output").inner_text()
 
 
 def test_the_policy_holds(browser: Browser, finished: Clone) -> None:

@@ -89,15 +89,20 @@ def probabilities(net: nn.Module, images: torch.Tensor) -> np.ndarray:
 def digits(images: torch.Tensor, misclassified: np.ndarray, nets: list[Net]) -> dict[str, Any]:
     """Return `images` (n, 28, 28; bytes) for the page: in few greys, and what is missing of those stored exactly.
 
-    Exact are the `misclassified` (n; bool), and those for which a probability of one of the `nets` would be another.
+    Exact are the `misclassified` (n; bool), and those for which one of the `nets` would give another class, or another
+    probability.
     """
     greys = 16 if len(nets) == 1 else 8  # two nets leave less room
     values = np.concatenate([images.numpy(), np.zeros((-len(images) % A_LANE, 28, 28), np.uint8)]).astype(np.int16)
     levels = (values * (greys - 1) + 127) // 255
     shown = levels * 255 // (greys - 1)
     seen = torch.from_numpy(shown[: len(images)].astype(np.uint8))
-    moved = [np.abs(probabilities(of.net, seen) - of.probabilities).max(1) > MOVED for of in nets]
-    exact = np.flatnonzero(np.any([misclassified, *moved], axis=0))
+    exactly = misclassified
+    for of in nets:
+        found = probabilities(of.net, seen)
+        exactly = exactly | (np.abs(found - of.probabilities).max(1) > MOVED)
+        exactly |= found.argmax(1) != of.probabilities.argmax(1)
+    exact = np.flatnonzero(exactly)
     rest = np.concatenate([exact, np.zeros(A_LANE - len(exact) % A_LANE, np.int64)])  # the first image fills a lane
     half = 255 // (greys - 1) // 2 + 1
     return {

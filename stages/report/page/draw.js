@@ -25,7 +25,8 @@ function redraw() {
 function seen() {
   const { data: rgba } = pen.getImageData(0, 0, WIDTH, WIDTH), ink = new Uint8Array(WIDTH * WIDTH);
   for (let at = 0; at < ink.length; at++) ink[at] = rgba[4 * at];
-  if (drawing.digit !== null) return { image: shrunk(ink), height: SIDE, width: SIDE };
+  const mended = drawing.digit !== null && ink.some((value) => value > 0);
+  if (mended) return { image: shrunk(ink), height: SIDE, width: SIDE };
   const found = findDigits(ink, WIDTH);
   if (found.length === 1) return { ...found[0], image: asMnist(found[0]) };
   return { message: found.length ? `${found.length} separate marks. Draw one digit.` : "Draw a digit from 0 to 9." };
