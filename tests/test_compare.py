@@ -16,7 +16,8 @@ from stages.report import runs
 from tests.conftest import Clone
 from tools.seeds import compare_seeds
 
-pytestmark = pytest.mark.xdist_group("compared")  # one worker builds the clone, and the other need not wait for it
+# One worker builds the clone, and the other need not wait for it
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("compared")]
 COMPARE = ("python", "-m", "tools.compare")
 SEEDS = {"quick-1": ("quick", 1), "quick-2": ("quick", 2), "fast-1": ("fast", 1), "fast-2": ("fast", 2)}
 

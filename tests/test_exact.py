@@ -28,7 +28,9 @@ def weights(clone: Clone) -> str:
     return digest
 
 
-@pytest.mark.parametrize("processes", [1, 2, 4])
+@pytest.mark.parametrize(
+    "processes", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(4, marks=pytest.mark.slow)]
+)
 def test_processes_change_no_bit(finished: Clone, tmp_path: Path, processes: int) -> None:
     """Under torchrun, four shards a batch: all four in one process, two each, one each."""
     clone = finished.copy(tmp_path / "clone")
@@ -219,8 +221,8 @@ def test_a_checkpoint_belongs_to_one_configuration(finished: Clone, tmp_path: Pa
     ("file", "old", "new"),
     [
         ("stages/net/layers.py", '"""Nets', '"""The nets'),
-        ("recipes/fast.yaml", "learning_rate: 0.02", "learning_rate: 0.03"),
-        ("requirements.lock", "torch==", "torch=="),
+        pytest.param("recipes/fast.yaml", "learning_rate: 0.02", "learning_rate: 0.03", marks=pytest.mark.slow),
+        pytest.param("requirements.lock", "torch==", "torch==", marks=pytest.mark.slow),
     ],
 )
 def test_an_edit_while_a_stage_runs_is_not_recorded(

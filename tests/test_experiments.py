@@ -61,6 +61,7 @@ def test_a_queue_with_two_jobs_at_once(finished: Clone, tmp_path: Path) -> None:
         clone.run("git", "restore", ".")
 
 
+@pytest.mark.slow
 def test_experiments_are_shown_compared_applied_and_made_branches(finished: Clone, tmp_path: Path) -> None:
     """`exp run --temp` leaves the workspace alone; show, diff, apply and branch find what it kept."""
     clone = finished.copy(tmp_path / "clone")

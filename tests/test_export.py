@@ -18,6 +18,7 @@ from stages.train.recipe import Recipe
 from tests.conftest import PROJECT, Clone
 from tools import export
 
+pytestmark = pytest.mark.xdist_group("exported")  # one worker exports
 EXPORT = (sys.executable, "-m", "tools.export")
 
 
@@ -71,6 +72,7 @@ def test_the_file_says_what_it_is(exported: Clone) -> None:
     assert len(known["weights_sha256"]) == 64
 
 
+@pytest.mark.slow
 def test_the_same_bytes_from_anywhere(exported: Clone, finished: Clone, tmp_path: Path) -> None:
     """Another folder, name and hash seed: the same bytes, with no path in them; git ignores model.onnx."""
     elsewhere = finished.copy(tmp_path / "a folder with blanks")
@@ -83,6 +85,7 @@ def test_the_same_bytes_from_anywhere(exported: Clone, finished: Clone, tmp_path
     assert exported.run("git", "status", "--porcelain").stdout == ""
 
 
+@pytest.mark.slow
 def test_what_it_prints_can_be_run(finished: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The size, and a line of Python that reads images; nothing of the exporter's on standard error."""
     clone = finished.copy(tmp_path / "clone")

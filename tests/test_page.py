@@ -407,6 +407,7 @@ def test_the_answer_comes_at_once(browser: Browser, on_mnist: Clone) -> None:
     assert sorted(times)[10] < 50
 
 
+@pytest.mark.slow
 def test_the_same_page_from_run_to_run(finished: Clone, tmp_path: Path) -> None:
     """The stage, run again in a copy at another place, writes the same bytes."""
     clone = finished.copy(tmp_path / "clone")

@@ -61,6 +61,7 @@ def test_two_clones_end_with_the_same_bytes(finished: Clone, tmp_path: Path) -> 
     assert clone.repro() == []
 
 
+@pytest.mark.slow
 def test_stages_run_without_dvc(finished: Clone, tmp_path: Path) -> None:
     """`python -m stages.NAME`, one after the other, writes what `dvc repro` writes, and ends with what it found."""
     clone = finished.clone(tmp_path / "clone")
@@ -98,6 +99,7 @@ def test_help(finished: Clone, stage: str) -> None:
     assert f"python -m stages.{stage}" in finished.run("python", "-m", f"stages.{stage}", "--help").stdout
 
 
+@pytest.mark.slow
 def test_branches_are_compared_without_a_cache(finished: Clone, tmp_path: Path) -> None:
     """On a clone with no data and no cache, all that git keeps of two branches is compared; with one, every picture."""
     work = finished.copy(tmp_path / "work")

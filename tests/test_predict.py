@@ -253,6 +253,7 @@ def test_standard_input_a_table_and_what_was_seen(reader: Clone, tmp_path: Path)
     assert Image.open(tmp_path / "seen.png").format == "PNG"
 
 
+@pytest.mark.slow
 def test_no_pictures(reader: Clone, tmp_path: Path) -> None:
     """An empty folder, a closed standard input and a name that is not UTF-8 are said; no argument is a usage error."""
     (tmp_path / "empty").mkdir()

@@ -111,6 +111,7 @@ def test_nothing_to_train(finished: Clone) -> None:
     assert finished.run("git", "status", "--porcelain").stdout == ""
 
 
+@pytest.mark.slow
 def test_what_fails_before_train_ends_the_others(finished: Clone, tmp_path: Path, start: Start, port: int) -> None:
     """`dvc repro` of the first process fails in split: the one that waits says so and fails, on another machine too."""
     clone = finished.copy(tmp_path / "clone")

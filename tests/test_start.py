@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import Clone
 
 HOSTILE = {
@@ -30,6 +32,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.slow
 def test_the_users_own_settings_decide_nothing(finished: Clone, tmp_path: Path) -> None:
     """Each stage that computes, with a hostile home and environment, writes the bytes that are committed."""
     clone = finished.copy(tmp_path / "clone")
