@@ -514,6 +514,7 @@ def test_no_space(mirror: Path, origin: Clone, tmp_path: Path) -> None:
     assert left(clone.path / raw.FOLDER) == set()
 
 
+@pytest.mark.slow
 def test_eight_at_once(mirror: Path, origin: Clone, tmp_path: Path) -> None:
     """Eight processes with one empty cache: one takes the files from the mirror, all end well."""
     clones = [origin.clone(tmp_path / f"clone{number}") for number in range(8)]

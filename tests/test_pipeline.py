@@ -50,6 +50,7 @@ def test_the_tables_agree_with_the_metrics(finished: Clone) -> None:
         assert float(curve[-1][name]) == train[name]
 
 
+@pytest.mark.slow
 def test_two_clones_end_with_the_same_bytes(finished: Clone, tmp_path: Path) -> None:
     """Two threads, blanks in the path, another hash seed, zone, language and umask: all comes out as committed."""
     clone = finished.clone(tmp_path / "a folder with blanks")

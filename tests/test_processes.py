@@ -101,6 +101,7 @@ def test_a_wrong_variable_is_one_line(finished: Clone) -> None:
     assert failed.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_nothing_to_train(finished: Clone) -> None:
     """With train up to date, the line of docs/exact.md ends at once, and well: the others are told."""
     line = "torchrun --nproc-per-node 2 -m tools.repro"
