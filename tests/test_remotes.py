@@ -165,7 +165,7 @@ def test_damaged_objects_in_the_cache(finished: Clone, tmp_path: Path) -> None:
 
 
 def test_damaged_objects_in_the_remote(finished: Clone, remote: Remote, tmp_path: Path) -> None:
-    """`dvc pull` names the outputs, their stages run again, and a push mends the remote, once those are deleted there.
+    """`dvc pull` names the outputs, their stages run again, and a push fixes the remote, once those are deleted there.
 
     That takes the remote's option `verify`: without it, nobody would notice.
     """

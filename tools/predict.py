@@ -8,7 +8,6 @@ digit; the others are still answered.
 """
 
 import argparse
-import io
 import json
 import sys
 from collections.abc import Iterator
@@ -148,8 +147,6 @@ def name_digits(answer: dict[str, Any], rows: Iterator[np.ndarray]) -> None:
 
 def show(answers: list[dict[str, Any]]) -> None:
     """Print a table of digits and probabilities in percent; then, on standard error, what is no clear digit."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a name may have characters that the terminal lacks
     if any(answer.get("digits") for answer in answers):
         print("digit", *(f"{label:>5}" for label in range(raw.CLASSES)), " picture")
     for answer in answers:
