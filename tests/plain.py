@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from stages.net import exact, layers
+from stages.net import description, exact, layers
 from stages.train.fit import Data
 from stages.train.recipe import Recipe
 
@@ -20,8 +20,8 @@ Measures = list[list[float]]  # of each epoch: loss and accuracy of training ima
 
 def train(recipe: Recipe, seed: int, data: Data) -> tuple[dict[str, Tensor], list[float], Measures]:
     """Return the weights after `recipe.epochs` epochs, the loss of each step, and what each epoch measured."""
-    net = layers.build(recipe.model)
-    layers.draw_weights(net, exact.generator(seed, "weights"))
+    net = description.build(recipe.model)
+    description.draw_weights(net, exact.generator(seed, "weights"))
     net.double()
     apart = any(isinstance(layer, nn.BatchNorm2d | layers.Dropout) for layer in net)
     shards = recipe.shards if apart else 1

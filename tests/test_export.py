@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from stages.common import idx, settings
-from stages.net import exact, inference, layers, model
+from stages.net import description, exact, inference, model
 from stages.net.workers import Workers
 from stages.train.recipe import Recipe
 from tests.conftest import PROJECT, Clone
@@ -104,8 +104,8 @@ def test_what_it_prints_can_be_run(finished: Clone, tmp_path: Path, monkeypatch:
 def test_every_recipe_can_be_exported(name: str) -> None:
     """Untrained, on images of noise: ONNX Runtime says what the net does; dropout does nothing."""
     description = settings.load(Recipe, path=PROJECT / f"recipes/{name}.yaml").model
-    net = layers.build(description)
-    layers.draw_weights(net, exact.generator(0, "weights"))
+    net = description.build(description)
+    description.draw_weights(net, exact.generator(0, "weights"))
     content = export.as_onnx({"recipe": name, "layers": description, "weights": net.state_dict(), "weights_sha256": ""})
     images = torch.randint(256, (5, 28, 28), dtype=torch.uint8, generator=exact.generator(0, "images"))
     (logits,) = onnxruntime.InferenceSession(content).run(["logits"], {"images": images.numpy()})

@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from stages.common import idx
 from stages.download import digit
-from stages.net import exact, inference, layers, model
+from stages.net import description, exact, inference, model
 from stages.report import embed
 from tests.conftest import PROJECT, Clone
 from tests.picture import draw
@@ -116,8 +116,8 @@ def test_the_net_in_the_page_is_the_one_trained_on_mnist(browser: Browser, on_mn
 @pytest.mark.parametrize("rounded", [True, False])
 def test_every_layer_is_what_pytorch_makes_it(tab: Page, finished: Clone, recipe: str, rounded: bool) -> None:
     """Each layer of each recipe, with random weights: the page's values equal PyTorch's, weights of 16 bits or 32."""
-    net = layers.build(YAML(typ="safe").load((PROJECT / f"recipes/{recipe}.yaml").read_text())["model"])
-    layers.draw_weights(net, exact.generator(0, recipe))
+    net = description.build(YAML(typ="safe").load((PROJECT / f"recipes/{recipe}.yaml").read_text())["model"])
+    description.draw_weights(net, exact.generator(0, recipe))
     random = np.random.default_rng(0)
     for layer in net.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):

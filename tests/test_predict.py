@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 from stages.common import idx
 from stages.download import digit
-from stages.net import exact, layers, model
+from stages.net import description, exact, layers, model
 from tests import ways
 from tests.conftest import PROJECT, Clone
 from tests.test_docs import fences
@@ -41,7 +41,7 @@ def seen(path: Path) -> list[np.ndarray]:
 def with_net(clone: Clone, weights: torch.Tensor, bias: torch.Tensor) -> Clone:
     """Return `clone` with the model that computes `weights` (10, 784) times the pixels, and `bias` (10)."""
     description = ["linear 10"]
-    net = layers.build(description)
+    net = description.build(description)
     (layer,) = (of for of in net if isinstance(of, layers.Linear))
     layer.load_state_dict({"weight": weights[:, :, None, None], "bias": bias})
     with pytest.MonkeyPatch.context() as patch:

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from stages.common import files, idx, raw
 from stages.common.errors import StageError
-from stages.net import exact, inference, layers
+from stages.net import description, exact, inference
 from stages.net.workers import Workers
 from stages.train import checkpoint, fit
 from stages.train import main as stage
@@ -181,8 +181,8 @@ def test_the_curve_starts_at_the_untrained_net(data: fit.Data) -> None:
     curve = fitted(data)[1]
     assert [row[:2] for row in curve.epochs] == [[0, 0], [1, 128], [2, 256]]
     assert len(curve.losses) == 4
-    net = layers.build(MODEL)
-    layers.draw_weights(net, exact.generator(0, "weights"))
+    net = description.build(MODEL)
+    description.draw_weights(net, exact.generator(0, "weights"))
     with Workers(1) as workers:
         assert curve.epochs[0][2:] == fit.measure(net, data, workers)
 
@@ -195,8 +195,8 @@ def test_a_batch_greater_than_the_training_set_is_refused(data: fit.Data) -> Non
 
 def test_the_gradient_is_that_of_plain_autograd() -> None:
     """Without batch norm, four shards give the gradient of the mean loss over the whole batch."""
-    net = layers.build(["conv 4 5", "relu", "max_pool", "linear 10"])
-    layers.draw_weights(net, exact.generator(0, "weights"))
+    net = description.build(["conv 4 5", "relu", "max_pool", "linear 10"])
+    description.draw_weights(net, exact.generator(0, "weights"))
     random = torch.Generator().manual_seed(0)
     pixels, labels = torch.rand(32, 1, 28, 28, generator=random), torch.randint(10, (32,), generator=random)
     mean_loss = functional.cross_entropy(net(pixels), labels)
@@ -214,7 +214,7 @@ def test_the_gradient_is_that_of_plain_autograd() -> None:
 
 def test_running_statistics_are_the_mean_over_the_shards() -> None:
     """After one batch: a tenth of the mean of the shards' means, and the same in every replica."""
-    net = layers.build(["batch_norm", "linear 10"])
+    net = description.build(["batch_norm", "linear 10"])
     with Workers(1) as workers:
         gradient = ShardedGradient(net, 2, workers, Processes(torch.device("cpu"), ""))
         pixels = [torch.full((4, 1, 28, 28), 1.0), torch.full((4, 1, 28, 28), 3.0)]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.common import command, errors, files
-from stages.net import exact, inference, layers, model
+from stages.net import description, exact, inference, model
 
 INSTALL = "uv pip install -r pyproject.toml --extra onnx -c requirements-dev.lock"
 
@@ -61,7 +61,7 @@ def as_onnx(trained: dict[str, Any]) -> bytes:
         warnings.simplefilter("ignore", FutureWarning)  # PyTorch 2.11 warns of its own code
         program: Any = torch.onnx.export(
             Reader(model.trained(trained)).eval(),
-            (torch.zeros(2, *layers.PIXELS[1:], dtype=torch.uint8),),
+            (torch.zeros(2, *description.PIXELS[1:], dtype=torch.uint8),),
             input_names=["images"],
             output_names=["logits"],
             dynamic_shapes=({0: torch.export.Dim("batch")},),

@@ -1,4 +1,4 @@
-"""What makes the same bits everywhere: instruction set, random draws, versions; and a digest to compare."""
+"""What makes the same bits everywhere, besides the kernels: random draws, versions; and a digest to compare."""
 
 import hashlib
 import os
@@ -15,19 +15,9 @@ LOCK = Path("requirements.lock")
 
 
 def pin() -> None:
-    """Set AVX2, one thread for each operation, and deterministic algorithms for this process.
-
-    Call it before the first operation: PyTorch, oneDNN and MKL read these variables once. Other instruction sets, and
-    another number of threads inside an operation, add numbers up in another order. Raises RuntimeError if it is
-    too late.
-    """
-    os.environ["ATEN_CPU_CAPABILITY"] = "avx2"
-    os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX2"
-    os.environ["MKL_CBWR"] = "COMPATIBLE"  # PyTorch gives MKL some convolutions of fewer than 16 images
+    """Set one thread for each operation, and deterministic algorithms on a GPU, for this process."""
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # PyTorch asks for it where CUDA is to be deterministic
-    if torch.cpu._is_avx2_supported() and torch.backends.cpu.get_cpu_capability() != "AVX2":
-        raise RuntimeError("pin was called after PyTorch had chosen its instruction set; call it first")
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # Workers share the work out
     # use_deterministic_algorithms(True) does the same, and imports the compiler, which takes two seconds
     torch.set_deterministic_debug_mode("error")
     # Memory that is written before it is read need not be filled first.
@@ -38,14 +28,9 @@ def pin() -> None:
 
 
 def environment(device: torch.device) -> Environment:
-    """Return what no params file says of a training on `device`: its name, the versions, and whether it is `exact`.
-
-    That is, whether the bits are the same on every x86-64 CPU with AVX2.
-    """
-    on_cpu = device.type == "cpu"
+    """Return what no params file says of a training on `device`: its name and the versions."""
     return {
-        "device": "cpu" if on_cpu else torch.cuda.get_device_name(device),
-        "exact": on_cpu and torch.backends.cpu.get_cpu_capability() == "AVX2",
+        "device": "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device),
         "python": f"{sys.version_info.major}.{sys.version_info.minor}",
         **{package: metadata.version(package).partition("+")[0] for package in ("torch", "numpy")},
     }

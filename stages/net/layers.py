@@ -1,73 +1,194 @@
-"""Nets from lists of layers: the part of PyTorch whose bits do not depend on who made the CPU.
+"""PyTorch's layers, with the same bits on every CPU: each computes its values by the kernels, in fixed chains.
 
-A recipe writes its net down layer by layer, each as a name and values: `conv 24 5 bias=false`. All arithmetic is
-convolution, batch norm, pooling and what works element by element. A `linear` layer is a convolution, too: a matrix
-product would come from a library that chooses its code by the maker of the CPU.
+They have the names, arguments and weights of torch.nn, so that their state loads into PyTorch's own layers. On a GPU,
+in float64, and for an export, they are PyTorch's own. Any module that is made of them has the promise; what else a
+module may compute with is in stages/net/guard.py.
 """
 
-import inspect
-import json
-import math
-from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, validate_call
 from torch import Tensor, nn
 
-from stages.common import raw
-
-PIXELS = (1, 28, 28)  # channels, height, width of an image
-Shape = tuple[int, ...]
-Probability = Annotated[float, Field(ge=0, lt=1)]
+from stages.net import autograd, operations
+from stages.net.calls import now
 
 
-class Normalize(nn.Module):
-    """Shift and scale the pixels, (B, 1, 28, 28) in 0..1, by the `mean` and the `std` that they have."""
+class Layer(nn.Module):
+    """A layer that is one operation on the kernels where the values are float32 on a CPU."""
+
+    def operation(self) -> operations.Operation:
+        """Return the operation for one use of the layer."""
+        raise NotImplementedError
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return what the layer makes of `values`."""
+        if on_kernels(values):
+            return autograd.Apply.apply(values, self.operation(), *self.parameters(recurse=False))
+        return super().forward(values)
+
+
+def on_kernels(values: Tensor) -> bool:
+    """Return whether the kernels compute with `values`."""
+    return values.device.type == "cpu" and values.dtype == torch.float32 and not torch.compiler.is_exporting()
+
+
+class Conv2d(Layer, nn.Conv2d):
+    """torch.nn.Conv2d, with one stride and one padding for both axes; neither dilation nor groups."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int = 0,
+        bias: bool = True,
+    ):  # fmt: skip
+        nn.Conv2d.__init__(self, in_channels, out_channels, kernel_size, stride, padding, bias=bias)
+
+    def operation(self) -> operations.Operation:
+        """Return the operation for one use of the layer."""
+        return operations.Convolution(self.weight, self.bias, self.stride[0], self.padding[0])
+
+
+class Linear(Layer, nn.Linear):
+    """torch.nn.Linear for (N, I). Of images (N, C, H, W) it takes all values, and gives images of one pixel."""
+
+    def operation(self) -> operations.Operation:
+        """Return the operation for one use of the layer."""
+        return operations.LinearMap(self.weight, self.bias)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return (N, O), or (N, O, 1, 1) of images."""
+        if on_kernels(values):
+            return super().forward(values)
+        rows = nn.functional.linear(values.flatten(1), self.weight, self.bias)
+        return rows.reshape(*rows.shape, *[1] * (values.dim() - 2))
+
+
+class BatchNorm2d(Layer, nn.BatchNorm2d):
+    """torch.nn.BatchNorm2d. In evaluation mode it has no gradient on a CPU."""
+
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1):
+        nn.BatchNorm2d.__init__(self, num_features, eps, momentum)
+
+    def operation(self) -> operations.Operation:
+        """Return the operation for one use of the layer."""
+        running = (self.running_mean, self.running_var)
+        if not self.training:
+            return operations.BatchNormInference(self.weight, self.bias, *running, self.eps)
+        state = (*running, self.num_batches_tracked)
+        return operations.BatchNorm(self.weight, self.bias, state, self.momentum, self.eps)
+
+
+class MaxPool2d(Layer, nn.MaxPool2d):
+    """torch.nn.MaxPool2d, with the kernel's size as its stride."""
+
+    def __init__(self, kernel_size: int):
+        nn.MaxPool2d.__init__(self, kernel_size)
+
+    def operation(self) -> operations.Operation:
+        """Return the operation for one use of the layer."""
+        return operations.MaxPool(self.kernel_size)
+
+
+class ReLU(Layer, nn.ReLU):
+    """torch.nn.ReLU."""
+
+    def __init__(self) -> None:
+        nn.ReLU.__init__(self)
+
+    def operation(self) -> operations.Operation:
+        """Return the operation for one use of the layer."""
+        return operations.Relu()
+
+
+class Flatten(Layer, nn.Flatten):
+    """torch.nn.Flatten."""
+
+    def __init__(self) -> None:
+        nn.Flatten.__init__(self)
+
+    def operation(self) -> operations.Operation:
+        """Return the operation for one use of the layer."""
+        return operations.Flatten()
+
+
+class Normalize(Layer):
+    """Shift and scale the pixels, (N, C, H, W) in 0..1, by the `mean` and the `std` that they have."""
 
     def __init__(self, mean: float, std: float):
         super().__init__()
-        self.mean, self.std = mean, std
+        self.mean, self.std = float(mean), float(std)
 
-    def forward(self, pixels: Tensor) -> Tensor:
+    def operation(self) -> operations.Operation:
+        """Return the operation for one use of the layer."""
+        return operations.Normalize(self.mean, self.std)
+
+    def forward(self, values: Tensor) -> Tensor:
         """Return the pixels, shifted and scaled."""
-        return (pixels - self.mean) / self.std
+        return super().forward(values) if on_kernels(values) else (values - self.mean) / self.std
 
 
-class Dropout(nn.Module):
+class Dropout(Layer):
     """In training, set values, or whole channels, to 0 with `probability`, and scale the others up to make up for it.
 
     Draws from the generator that `draw_from` has given it, as PyTorch's own, which all threads share, cannot be exact.
     """
 
-    def __init__(self, probability: float, channels: bool):
+    def __init__(self, probability: float, channels: bool = False):
         super().__init__()
         self.probability, self.channels = probability, channels
         self.random: torch.Generator | None = None
 
-    def forward(self, values: Tensor) -> Tensor:
-        """Return `values` (B, C, H, W), in training with some of them 0."""
-        if not self.training:
-            return values
+    def operation(self) -> operations.Operation:
+        """Return the operation for one use of the layer."""
+        return operations.Scale(self.factors)
+
+    def factors(self, shape: torch.Size) -> Tensor:
+        """Draw what each value of values of this `shape` (N, C, …) is multiplied by."""
         if self.random is None:
             raise RuntimeError("dropout in training needs a generator: call draw_from")
-        shape = (*values.shape[:2], 1, 1) if self.channels else values.shape
-        kept = torch.rand(shape, generator=self.random) >= self.probability
-        return values * (kept.to(values.device) / (1 - self.probability))
-
-
-class Linear(nn.Conv2d):
-    """A linear layer as a 1x1 convolution over one pixel, whose channels are all values of an image.
-
-    The same convolution over the values where they are, its kernel as large as they, takes up to four times as long.
-    """
-
-    def __init__(self, inputs: int, features: int, bias: bool):
-        super().__init__(inputs, features, kernel_size=1, bias=bias)
+        drawn = (*shape[:2], *[1] * (len(shape) - 2)) if self.channels else shape
+        kept = torch.rand(drawn, generator=self.random) >= self.probability
+        return (kept / (1 - self.probability)).expand(shape)
 
     def forward(self, values: Tensor) -> Tensor:
-        """Return (B, features, 1, 1) of `values` (B, C, H, W)."""
-        return super().forward(values.flatten(1)[:, :, None, None])
+        """Return `values` (N, C, …), in training with some of them 0."""
+        if not self.training:
+            return values
+        if on_kernels(values):
+            return super().forward(values)
+        return values * self.factors(values.shape).to(values.device)
+
+
+class Sequential(nn.Sequential):
+    """torch.nn.Sequential. In training its layers are one operation for PyTorch, which then does less for each."""
+
+    def __init__(self, *layers: nn.Module):
+        super().__init__(*layers)
+        self._chains: autograd.Chains = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_chains": {}}  # a copy has memory of its own
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return what the last layer makes of what the others made of `values`."""
+        if self.training and on_kernels(values) and all(isinstance(layer, Layer) for layer in self):
+            return autograd.ApplyChain.apply(values, list(self), self._chains, *self.parameters())
+        return super().forward(values)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float, count: int) -> Tensor:
+    """Return the sum of the cross-entropy in nats of `logits` (N, classes) with `labels` (N), divided by `count`."""
+    if on_kernels(logits):
+        return autograd.CrossEntropy.apply(logits, labels, label_smoothing, count)
+    loss = nn.functional.cross_entropy(logits, labels, reduction="sum", label_smoothing=label_smoothing)
+    return loss / count
+
+
+def log_softmax(logits: Tensor) -> Tensor:
+    """Return the logarithms (N, classes; float64) of the probabilities that `logits` (N, classes; float32) mean."""
+    logits = operations.dense(logits)
+    result = torch.empty(logits.shape, dtype=torch.float64)
+    now("log_softmax", logits, result, *logits.shape)
+    return result
 
 
 def draw_from(net: nn.Module, random: torch.Generator) -> None:
@@ -75,127 +196,3 @@ def draw_from(net: nn.Module, random: torch.Generator) -> None:
     for layer in net.modules():
         if isinstance(layer, Dropout):
             layer.random = random
-
-
-# A layer for a recipe is a function here: from the shape (channels, height, width) that it is given, and the values
-# behind its name, to the module. The values are checked by their types.
-
-
-def normalize(shape: Shape, /, mean: float, std: PositiveFloat) -> nn.Module:
-    return Normalize(mean, std)
-
-
-def conv(
-    shape: Shape,
-    /,
-    channels: PositiveInt,
-    kernel: PositiveInt,
-    stride: PositiveInt = 1,
-    padding: NonNegativeInt = 0,
-    bias: bool = True,
-) -> nn.Module:
-    return nn.Conv2d(shape[0], channels, kernel, stride, padding, bias=bias)
-
-
-def linear(shape: Shape, /, features: PositiveInt, bias: bool = True) -> nn.Module:
-    return Linear(math.prod(shape), features, bias)
-
-
-def batch_norm(shape: Shape, /) -> nn.Module:
-    return nn.BatchNorm2d(shape[0])
-
-
-def relu(shape: Shape, /) -> nn.Module:
-    return nn.ReLU(inplace=True)
-
-
-def max_pool(shape: Shape, /, kernel: PositiveInt = 2) -> nn.Module:
-    return nn.MaxPool2d(kernel)
-
-
-def dropout(shape: Shape, /, probability: Probability) -> nn.Module:
-    return Dropout(probability, channels=False)
-
-
-def dropout_2d(shape: Shape, /, probability: Probability) -> nn.Module:
-    return Dropout(probability, channels=True)
-
-
-LAYERS: dict[str, Callable[..., nn.Module]] = {
-    layer.__name__: validate_call(config=ConfigDict(strict=True, allow_inf_nan=False))(layer)
-    for layer in (normalize, conv, linear, batch_norm, relu, max_pool, dropout, dropout_2d)
-}
-
-
-def build(description: list[str]) -> nn.Sequential:
-    """Return the net of the layers in `description`: pixels (B, 1, 28, 28) to logits (B, 10). Weights are not drawn.
-
-    The layers are called `1_conv`, `2_relu`, … after their places in the list. Raises ValueError, which says what is
-    expected, names the layer and why it cannot be.
-    """
-    net = nn.Sequential()
-    shape: Shape = PIXELS
-    for place, line in enumerate(description, start=1):
-        name, *values = line.split() or [""]
-        if name not in LAYERS:
-            raise ValueError(f"one of the layers {', '.join(LAYERS)}; layer {place} is `{line}`")
-        make = LAYERS[name]
-        try:
-            positional = [_value(value) for value in values if "=" not in value]
-            pairs = [value.partition("=") for value in values if "=" in value]
-            named = {key: _value(value) for key, _, value in pairs}
-            if len(named) < len(pairs):
-                raise ValueError("a name stands twice")
-            layer = make(tuple(shape), *positional, **named)
-            # One image says what shape comes out, and whether the layer fits at all. PyTorch's meta device would need
-            # no arithmetic, but two seconds for its first import.
-            with torch.inference_mode():
-                shape = layer.eval()(torch.zeros(1, *shape)).shape[1:]
-            layer.train()
-        except (TypeError, ValueError, RuntimeError) as error:
-            reason = _reason(error, make) if isinstance(error, ValidationError) else str(error).splitlines()[0]
-            raise ValueError(f"`{_usage(make)}`; layer {place} is `{line}` ({reason})") from None
-        net.add_module(f"{place}_{name}", layer)
-    if shape != (raw.CLASSES, 1, 1):
-        raise ValueError(f"`linear {raw.CLASSES}` as the last layer; what comes out has the shape {tuple(shape)}")
-    net.add_module("logits", nn.Flatten())
-    return net
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text  # which is of no layer's types: the check by them says so
-
-
-def _usage(make: Callable[..., nn.Module]) -> str:
-    values = [
-        value.name.upper() if value.default is value.empty else f"[{value.name}={json.dumps(value.default)}]"
-        for value in list(inspect.signature(make).parameters.values())[1:]
-    ]
-    return " ".join([make.__name__, *values])
-
-
-def _reason(error: ValidationError, make: Callable[..., nn.Module]) -> str:
-    """Return which values for the layer that `make` makes are wrong, and why, in pydantic's words."""
-    names = dict(enumerate(inspect.signature(make).parameters))
-    problems = [(problem["loc"][0], problem) for problem in error.errors()]
-    return "; ".join(
-        f"{names.get(place, problem['input']) if isinstance(place, int) else place}: {problem['msg'].lower()}"
-        for place, problem in problems
-    )
-
-
-def draw_weights(net: nn.Module, random: torch.Generator) -> None:
-    """Draw the weights and biases of each convolution from U(-b, b), b = 1 / sqrt(inputs of one output).
-
-    That is PyTorch's own default (He et al. 2015 with a = sqrt(5)), whose `uniform_` however gives other bits on other
-    CPUs; `rand`, a product and a difference give the same on all.
-    """
-    with torch.no_grad():
-        for layer in net.modules():
-            if isinstance(layer, nn.Conv2d):
-                bound = 1 / math.sqrt(layer.weight[0].numel())
-                for values in layer.parameters(recurse=False):
-                    values.copy_(torch.rand(values.shape, generator=random).mul_(2 * bound).sub_(bound))

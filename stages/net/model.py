@@ -12,19 +12,19 @@ from torch import nn
 
 from stages.common import files
 from stages.common.errors import StageError
-from stages.net import exact, layers
+from stages.net import description, exact
 
 MODEL = Path("models/model.pt")
 OF_ZIP = (zipfile.BadZipFile, zlib.error)
 
 
-def write(recipe: str, description: list[str], net: nn.Module, environment: exact.Environment) -> str:
-    """Write `net`, which `description` (its layers) and `recipe` (a name) gave in `environment`; return its digest."""
+def write(recipe: str, lines: list[str], net: nn.Module, environment: exact.Environment) -> str:
+    """Write `net`, which `lines` (its layers) and `recipe` (a name) gave in `environment`; return its digest."""
     # A copy of each tensor: they are parts of one vector, which would be saved as a whole.
     weights = {name: values.cpu().clone() for name, values in net.state_dict().items()}
     digest = exact.digest(weights)
     content = io.BytesIO()
-    origin = {"recipe": recipe, "layers": description, "environment": environment}
+    origin = {"recipe": recipe, "layers": lines, "environment": environment}
     torch.save({**origin, "weights": weights, "weights_sha256": digest}, content)
     files.write_whole(MODEL, content.getvalue())
     return digest
@@ -65,6 +65,6 @@ def parse(content: bytes, name: str) -> dict[str, Any]:
 
 def trained(model: dict[str, Any]) -> nn.Sequential:
     """Return the net that `model` holds, as the stage train wrote it, in evaluation mode."""
-    net = layers.build(model["layers"])
+    net = description.build(model["layers"])
     net.load_state_dict(model["weights"])
     return net.eval()

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from stages.common import files
 from stages.common.errors import StageError
-from stages.net import exact, inference, layers
+from stages.net import description, exact, inference, layers
 from stages.net.workers import Workers
 from stages.train.checkpoint import Checkpoint, decode
 from stages.train.gradients import ShardedGradient, as_vector
@@ -62,8 +62,8 @@ def fit(
             f"the recipe's batch_size: got {recipe.batch_size}, expected at most {len(data.training)} (training images)"
         )
     epochs = recipe.epochs_of(steps)
-    net = layers.build(recipe.model)
-    layers.draw_weights(net, exact.generator(seed, "weights"))
+    net = description.build(recipe.model)
+    description.draw_weights(net, exact.generator(seed, "weights"))
     net.to(data.images.device)
     optimizer = make_optimizer(recipe, as_vector(net))
     curve = Curve()
@@ -114,9 +114,7 @@ def train_epoch(
         rows, shift, random = shard
         layers.draw_from(replica, random)
         logits = replica(inference.scaled(windows[rows, shift[:, 0], shift[:, 1]]))
-        smoothing = recipe.label_smoothing
-        loss = functional.cross_entropy(logits, data.labels[rows], reduction="sum", label_smoothing=smoothing)
-        return loss / recipe.batch_size
+        return layers.cross_entropy(logits, data.labels[rows], recipe.label_smoothing, recipe.batch_size)
 
     for step, batch in enumerate(batches(recipe, seed, epoch, data.training), (epoch - 1) * steps + 1):
         loss, gradients = gradient.of(shard_loss, batch)

@@ -1,49 +1,66 @@
-"""PyTorch's optimizers, without the compiler that its classes for them import."""
+"""AdamW, Adam and SGD, as torch.optim has them: by kernels with the same bits on every CPU; on a GPU, PyTorch's own."""
 
-from collections.abc import Callable
-from typing import Any, Literal
+import math
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
+from stages.net.calls import now
+
 Kind = Literal["adamw", "adam", "sgd"]
+EPSILON = 1e-8  # torch.optim's default
 
 
 class Optimizer:
-    """AdamW, Adam or SGD of a vector that holds all parameters, by the functions that torch.optim's classes call.
+    """AdamW, Adam or SGD of a float32 vector that holds all parameters.
 
-    Those classes import PyTorch's compiler, which takes as long as it takes to train `quick`.
+    On a GPU it calls the functions that torch.optim's classes call. Those classes import PyTorch's compiler, which
+    takes as long as it takes to train `quick`.
     """
 
     def __init__(
         self, kind: Kind, parameters: Tensor, weight_decay: float, momentum: float, betas: tuple[float, float]
     ):
-        self._parameters = parameters
-        self._options: dict[str, Any] = {"weight_decay": weight_decay, "maximize": False, "fused": True}
-        self._update: Callable[..., None]
-        average, square = torch.zeros_like(parameters), torch.zeros_like(parameters)
-        self._state: list[list[Tensor]]
-        if kind == "sgd":
-            self._update, self._state = sgd, [[average]]
-            self._options |= {"momentum": momentum, "dampening": 0.0, "nesterov": False}
+        self._kind, self._parameters, self._on_gpu = kind, parameters, parameters.is_cuda
+        self._decay, self._momentum, self._betas = weight_decay, momentum, betas
+        # of the gradients, which for SGD are its velocities, and of their squares
+        self._averages, self._squares = torch.zeros_like(parameters), torch.zeros_like(parameters)
+        self._steps = torch.zeros((), device=parameters.device)
+        self._powers = torch.ones(2, dtype=torch.float64)  # of the betas, with the number of steps as exponent
+
+    def step(self, gradients: Tensor, learning_rate: float) -> None:
+        """Change the parameters by the `gradients` of the loss, a vector as long as they."""
+        if self._on_gpu:
+            self._step_on_gpu(gradients, learning_rate)
+        elif self._kind == "sgd":
+            arrays = (self._parameters, gradients, self._averages)
+            now("sgd", *arrays, len(gradients), learning_rate, self._momentum, self._decay)
         else:
-            steps = torch.zeros((), device=parameters.device)
-            self._update, self._state = adam, [[average], [square], [], [steps]]  # [] is of amsgrad
-            self._options |= {"beta1": betas[0], "beta2": betas[1], "eps": 1e-8, "amsgrad": False}
-            self._options["decoupled_weight_decay"] = kind == "adamw"
+            self._powers *= torch.tensor(self._betas, dtype=torch.float64)
+            power1, power2 = self._powers.tolist()
+            size, root = learning_rate / (1 - power1), 1 / math.sqrt(1 - power2)
+            decoupled = self._kind == "adamw"
+            decay, added = (1 - learning_rate * self._decay, 0.0) if decoupled else (1.0, self._decay)
+            arrays = (self._parameters, gradients, self._averages, self._squares)
+            now("adam", *arrays, len(gradients), decay, added, *self._betas, size, root, EPSILON)
 
-    def step(self, gradient: Tensor, learning_rate: float) -> None:
-        """Change the parameters by the `gradient` of the loss, a vector as long as they."""
-        self._update([self._parameters], [gradient], *self._state, lr=learning_rate, **self._options)
+    def _step_on_gpu(self, gradients: Tensor, learning_rate: float) -> None:
+        vectors = ([self._parameters], [gradients], [self._averages])
+        options = {"lr": learning_rate, "weight_decay": self._decay, "maximize": False, "fused": True}
+        if self._kind == "sgd":
+            sgd(*vectors, momentum=self._momentum, dampening=0.0, nesterov=False, **options)
+            return
+        options |= {"beta1": self._betas[0], "beta2": self._betas[1], "eps": EPSILON, "amsgrad": False}
+        adam(*vectors, [self._squares], [], [self._steps], decoupled_weight_decay=self._kind == "adamw", **options)
 
-    def state(self) -> list[list[Tensor]]:
+    def state(self) -> list[Tensor]:
         """Return what the steps so far have left."""
-        return self._state
+        return [self._averages, self._squares, self._steps, self._powers]
 
-    def restore(self, state: list[list[Tensor]]) -> None:
+    def restore(self, state: list[Tensor]) -> None:
         """Go on from a `state`."""
-        for own, saved in zip(self._state, state, strict=True):
-            for tensor, value in zip(own, saved, strict=True):
-                tensor.copy_(value)
+        for own, saved in zip(self.state(), state, strict=True):
+            own.copy_(saved)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from stages.common import settings
-from stages.net import layers
+from stages.net import description
 from stages.train.optimizer import Kind
 
 WARM_UP = 0.2  # the share of a one-cycle run in which the learning rate rises
@@ -32,7 +32,7 @@ class Recipe(settings.Settings):
     @field_validator("model")
     @classmethod
     def _can_be_built(cls, model: list[str]) -> list[str]:
-        layers.build(model)
+        description.build(model)
         return model
 
     @model_validator(mode="after")

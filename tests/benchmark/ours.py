@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from stages.common import raw, settings
-from stages.net import exact, inference, layers
+from stages.net import description, exact, inference
 from stages.net.workers import Workers
 from stages.train import recipe as recipes
 from stages.train.checkpoint import Checkpoint
@@ -74,7 +74,7 @@ def trained(name: str, seed: int, threads: int, changes: dict[str, Any]) -> dict
 def flop(net: torch.nn.Module, images_trained: int, images_measured: int) -> float:
     """Return the multiplications and additions in the convolutions for so many images to train on and to measure."""
     total, first = 0, True
-    values = torch.zeros(1, *layers.PIXELS)
+    values = torch.zeros(1, *description.PIXELS)
     for layer in net.eval():  # type: ignore[attr-defined]
         values = layer(values)
         if isinstance(layer, torch.nn.Conv2d):
@@ -90,8 +90,8 @@ def images_a_second(recipe: recipes.Recipe, threads: int, steps: int) -> float:
     """Return how many images a second `steps` steps of `recipe` take, after five to warm up."""
     exact.pin()
     data = read(CPU)
-    net = layers.build(recipe.model)
-    layers.draw_weights(net, exact.generator(0, "weights"))
+    net = description.build(recipe.model)
+    description.draw_weights(net, exact.generator(0, "weights"))
     optimizer = make_optimizer(recipe, as_vector(net))
     start = 0.0
     with Workers(threads) as workers, Processes(CPU, "") as processes:

@@ -1,0 +1,89 @@
+"""Calls of the kernels: at once, or kept as a program that runs again and again without Python in between."""
+
+import ctypes
+import struct
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from stages.net.kernels import elements, product  # noqa: F401 - they register the kernels
+from stages.net.kernels.library import library
+
+Argument = Tensor | int | float  # a tensor stands for its memory
+
+
+class Run(Protocol):
+    """What an operation is handed: it runs kernels now, and may keep the calls."""
+
+    def __call__(self, kernel: str, *arguments: Argument) -> None:
+        """Run the `kernel` of this name."""
+
+    def python(self, function: Callable[[], object]) -> None:
+        """Call `function`."""
+
+
+def packed(arguments: tuple[Argument, ...]) -> Any:
+    """Return the arguments of a kernel as it takes them: 64 bits each."""
+    numbers = []
+    for argument in arguments:
+        if isinstance(argument, Tensor):
+            numbers.append(argument.data_ptr())
+        elif isinstance(argument, float):
+            numbers.append(struct.unpack("<q", struct.pack("<d", argument))[0])
+        else:
+            numbers.append(argument)
+    return (ctypes.c_int64 * len(numbers))(*numbers)
+
+
+class Now:
+    """Runs each call at once, and forgets it."""
+
+    def __call__(self, kernel: str, *arguments: Argument) -> None:
+        """Run the `kernel` of this name."""
+        numbers = packed(arguments)
+        command = (ctypes.c_int64 * 2)(library().addresses[kernel], ctypes.addressof(numbers))
+        library().run(ctypes.addressof(command), 1)
+
+    def python(self, function: Callable[[], object]) -> None:
+        """Call `function`."""
+        function()
+
+
+now = Now()
+
+
+class Program:
+    """Runs each call at once, and keeps it: `again` runs all of them, on the same memory."""
+
+    def __init__(self) -> None:
+        self._kept: list[Any] = []  # tensors and arguments, whose memory the kernels use
+        self._commands: list[int] = []  # of the calls since the last function
+        self._parts: list[Callable[[], object]] = []
+
+    def __call__(self, kernel: str, *arguments: Argument) -> None:
+        """Run the `kernel` of this name, and keep the call."""
+        numbers = packed(arguments)
+        self._kept += [arguments, numbers]
+        self._commands += [library().addresses[kernel], ctypes.addressof(numbers)]
+        now(kernel, *arguments)
+
+    def python(self, function: Callable[[], object]) -> None:
+        """Call `function`, and keep it."""
+        self._close()
+        self._parts.append(function)
+        function()
+
+    def again(self) -> None:
+        """Run all calls in their order."""
+        self._close()
+        for part in self._parts:
+            part()
+
+    def _close(self) -> None:
+        if self._commands:
+            commands = (ctypes.c_int64 * len(self._commands))(*self._commands)
+            address, count, run = ctypes.addressof(commands), len(commands) // 2, library().run
+            self._kept.append(commands)
+            self._parts.append(lambda: run(address, count))
+            self._commands = []

@@ -1,0 +1,141 @@
+"""Nets from lists of layers: a recipe writes each as a name and values, such as `conv 24 5 bias=false`."""
+
+import inspect
+import json
+import math
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import torch
+from pydantic import ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, validate_call
+from torch import nn
+
+from stages.common import raw
+from stages.net import layers
+
+PIXELS = (1, 28, 28)  # channels, height, width of an image
+Shape = tuple[int, ...]
+Probability = Annotated[float, Field(ge=0, lt=1)]
+
+
+# A layer for a recipe is a function here: from the shape (channels, height, width) that it is given, and the values
+# behind its name, to the module. The values are checked by their types.
+
+
+def normalize(shape: Shape, /, mean: float, std: PositiveFloat) -> nn.Module:
+    return layers.Normalize(mean, std)
+
+
+def conv(
+    shape: Shape,
+    /,
+    channels: PositiveInt,
+    kernel: PositiveInt,
+    stride: PositiveInt = 1,
+    padding: NonNegativeInt = 0,
+    bias: bool = True,
+) -> nn.Module:
+    return layers.Conv2d(shape[0], channels, kernel, stride, padding, bias)
+
+
+def linear(shape: Shape, /, features: PositiveInt, bias: bool = True) -> nn.Module:
+    return layers.Linear(math.prod(shape), features, bias)
+
+
+def batch_norm(shape: Shape, /) -> nn.Module:
+    return layers.BatchNorm2d(shape[0])
+
+
+def relu(shape: Shape, /) -> nn.Module:
+    return layers.ReLU()
+
+
+def max_pool(shape: Shape, /, kernel: PositiveInt = 2) -> nn.Module:
+    return layers.MaxPool2d(kernel)
+
+
+def dropout(shape: Shape, /, probability: Probability) -> nn.Module:
+    return layers.Dropout(probability, channels=False)
+
+
+def dropout_2d(shape: Shape, /, probability: Probability) -> nn.Module:
+    return layers.Dropout(probability, channels=True)
+
+
+LAYERS: dict[str, Callable[..., nn.Module]] = {
+    layer.__name__: validate_call(config=ConfigDict(strict=True, allow_inf_nan=False))(layer)
+    for layer in (normalize, conv, linear, batch_norm, relu, max_pool, dropout, dropout_2d)
+}
+
+
+def build(lines: list[str]) -> layers.Sequential:
+    """Return the net of the layers in `lines`: pixels (B, 1, 28, 28) to logits (B, 10). Weights are not drawn.
+
+    The layers are called `1_conv`, `2_relu`, … after their places in the list. Raises ValueError, which says what is
+    expected, names the layer and why it cannot be.
+    """
+    net = layers.Sequential()
+    shape: Shape = PIXELS
+    for place, line in enumerate(lines, start=1):
+        name, *values = line.split() or [""]
+        if name not in LAYERS:
+            raise ValueError(f"one of the layers {', '.join(LAYERS)}; layer {place} is `{line}`")
+        make = LAYERS[name]
+        try:
+            positional = [_value(value) for value in values if "=" not in value]
+            pairs = [value.partition("=") for value in values if "=" in value]
+            named = {key: _value(value) for key, _, value in pairs}
+            if len(named) < len(pairs):
+                raise ValueError("a name stands twice")
+            layer = make(tuple(shape), *positional, **named)
+            # One image says what shape comes out, and whether the layer fits at all.
+            with torch.inference_mode():
+                shape = layer.eval()(torch.zeros(1, *shape)).shape[1:]
+            layer.train()
+        except (TypeError, ValueError, RuntimeError) as error:
+            reason = _reason(error, make) if isinstance(error, ValidationError) else str(error).splitlines()[0]
+            raise ValueError(f"`{_usage(make)}`; layer {place} is `{line}` ({reason})") from None
+        net.add_module(f"{place}_{name}", layer)
+    if shape != (raw.CLASSES, 1, 1):
+        raise ValueError(f"`linear {raw.CLASSES}` as the last layer; what comes out has the shape {tuple(shape)}")
+    net.add_module("logits", layers.Flatten())
+    return net
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text  # which is of no layer's types: the check by them says so
+
+
+def _usage(make: Callable[..., nn.Module]) -> str:
+    values = [
+        value.name.upper() if value.default is value.empty else f"[{value.name}={json.dumps(value.default)}]"
+        for value in list(inspect.signature(make).parameters.values())[1:]
+    ]
+    return " ".join([make.__name__, *values])
+
+
+def _reason(error: ValidationError, make: Callable[..., nn.Module]) -> str:
+    """Return which values for the layer that `make` makes are wrong, and why, in pydantic's words."""
+    names = dict(enumerate(inspect.signature(make).parameters))
+    problems = [(problem["loc"][0], problem) for problem in error.errors()]
+    return "; ".join(
+        f"{names.get(place, problem['input']) if isinstance(place, int) else place}: {problem['msg'].lower()}"
+        for place, problem in problems
+    )
+
+
+def draw_weights(net: nn.Module, random: torch.Generator) -> None:
+    """Draw the weights and biases of each convolution and linear layer from U(-b, b), b = 1 / sqrt(inputs of one output).
+
+    That is PyTorch's own default (He et al. 2015 with a = sqrt(5)), whose `uniform_` however gives other bits on other
+    CPUs; `rand`, a product and a difference give the same on all.
+    """
+    with torch.no_grad():
+        for layer in net.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                bound = 1 / math.sqrt(layer.weight[0].numel())
+                for values in layer.parameters(recurse=False):
+                    values.copy_(torch.rand(values.shape, generator=random).mul_(2 * bound).sub_(bound))

@@ -1,0 +1,265 @@
+"""Functions written as LLVM's intermediate representation: a thin layer of Python over llvmlite, for kernels.
+
+A kernel is a Python function that runs once, when the kernels are compiled. Its values stand for those of the compiled
+function: `+` writes an addition, `x[i]` a load, `with code.loop(n) as i` a loop. Each operation is one IEEE operation,
+on one number or on each lane of a vector. Nothing is reordered or contracted, as no fast-math flag is ever set.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Union
+
+from llvmlite import ir
+
+I64, F32, F64 = ir.IntType(64), ir.FloatType(), ir.DoubleType()
+TYPES = {"i64": I64, "f32": F32, "f64": F64}
+SIZES = {F32: 4, I64: 8, F64: 8}  # bytes
+Number = Union["Value", int, float]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A processor, and what its registers hold. That decides the speed, and no bit."""
+
+    cpu: str
+    features: str  # by LLVM's names
+    lanes: int  # float32 numbers in a vector
+    registers: int  # for vectors
+
+
+class Value:
+    """A number, or a vector of numbers, of the compiled function."""
+
+    def __init__(self, code: "Code", value: Any):
+        self.code, self.ir = code, value
+
+    def like(self, value: Any) -> "Value":
+        """Return llvmlite's `value` as one of ours."""
+        return Value(self.code, value)
+
+    def _both(self, other: Number, integer: str, floating: str, swapped: bool = False) -> "Value":
+        a, b = self.ir, self.code.constant(other, self.ir.type)
+        name = floating if _element(self.ir.type) in (F32, F64) else integer
+        return Value(self.code, getattr(self.code.builder, name)(*((b, a) if swapped else (a, b))))
+
+    def __add__(self, other: Number) -> "Value":
+        return self._both(other, "add", "fadd")
+
+    def __sub__(self, other: Number) -> "Value":
+        return self._both(other, "sub", "fsub")
+
+    def __rsub__(self, other: Number) -> "Value":
+        return self._both(other, "sub", "fsub", swapped=True)
+
+    def __mul__(self, other: Number) -> "Value":
+        return self._both(other, "mul", "fmul")
+
+    def __truediv__(self, other: Number) -> "Value":
+        return self._both(other, "", "fdiv")
+
+    def __rtruediv__(self, other: Number) -> "Value":
+        return self._both(other, "", "fdiv", swapped=True)
+
+    def __neg__(self) -> "Value":
+        return self.like(self.code.builder.fneg(self.ir))
+
+    def __mod__(self, other: Number) -> "Value":
+        return self._both(other, "urem", "")
+
+    def __and__(self, other: Number) -> "Value":
+        return self._both(other, "and_", "")
+
+    def __or__(self, other: Number) -> "Value":
+        return self._both(other, "or_", "")
+
+    def __lshift__(self, other: Number) -> "Value":
+        return self._both(other, "shl", "")
+
+    def __rshift__(self, other: Number) -> "Value":
+        return self._both(other, "ashr", "")
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def compare(self, operator: str, other: Number) -> "Value":
+        """Return whether `<`, `<=`, `>` or `==` holds (lane by lane); it never holds for NaN."""
+        b = self.code.constant(other, self.ir.type)
+        integer = _element(self.ir.type) is I64
+        make = self.code.builder.icmp_signed if integer else self.code.builder.fcmp_ordered
+        return Value(self.code, make(operator, self.ir, b))
+
+    def is_nan(self) -> "Value":
+        """Return whether this is NaN (lane by lane)."""
+        return self.like(self.code.builder.fcmp_unordered("uno", self.ir, self.ir))
+
+    def at_most(self, other: "Value") -> "Value":
+        """Return the smaller of two numbers."""
+        return self.compare("<", other).choose(self, other)
+
+    def choose(self, yes: Any, no: Any) -> Any:
+        """Return `yes` where this value, a comparison, holds, and `no` where it does not; two values or pointers."""
+        other = no if isinstance(yes, Pointer) else Value(self.code, self.code.constant(no, yes.ir.type))
+        return yes.like(self.code.builder.select(self.ir, yes.ir, other.ir))
+
+    def to(self, name: str) -> "Value":
+        """Return the number as "f32" (rounded to nearest) or "f64"; whole numbers exactly."""
+        source, element = self.ir.type, TYPES[name]
+        target = ir.VectorType(element, source.count) if isinstance(source, ir.VectorType) else element
+        if _element(source) is I64:
+            return Value(self.code, self.code.builder.sitofp(self.ir, target))
+        widens = _element(source) is F32
+        return Value(self.code, (self.code.builder.fpext if widens else self.code.builder.fptrunc)(self.ir, target))
+
+    def bits_as(self, name: str) -> "Value":
+        """Return the same 64 bits as another type."""
+        return Value(self.code, self.code.builder.bitcast(self.ir, TYPES[name]))
+
+    def spread(self, lanes: int) -> "Value":
+        """Return a vector whose lanes all are this number."""
+        if lanes == 1:
+            return self
+        kind = ir.VectorType(self.ir.type, lanes)
+        first = self.code.builder.insert_element(ir.Constant(kind, ir.Undefined), self.ir, ir.Constant(I64, 0))
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), None)
+        return Value(self.code, self.code.builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), zeros))
+
+
+class Pointer:
+    """An address of elements of one type: `p[i]` and `p[i] = value` load and store, `p + i` moves by i elements."""
+
+    def __init__(self, code: "Code", address: Any, element: Any):
+        self.code, self.ir, self.element = code, address, element
+
+    def __add__(self, offset: Number) -> "Pointer":
+        place = self.code.constant(offset, I64)
+        return self.like(self.code.builder.gep(self.ir, [place], source_etype=self.element))
+
+    def like(self, address: Any) -> "Pointer":
+        """Return llvmlite's `address` as one of ours, of the same elements."""
+        return Pointer(self.code, address, self.element)
+
+    def load(self, lanes: int = 1) -> Value:
+        """Return the first `lanes` elements."""
+        kind = ir.VectorType(self.element, lanes) if lanes > 1 else self.element
+        return Value(self.code, self.code.builder.load(self.ir, typ=kind, align=SIZES[self.element]))
+
+    def store(self, value: Number, lanes: int = 1) -> None:
+        """Write the first `lanes` elements."""
+        kind = ir.VectorType(self.element, lanes) if lanes > 1 else self.element
+        self.code.builder.store(self.code.constant(value, kind), self.ir, align=SIZES[self.element])
+
+    def __getitem__(self, place: Number) -> Value:
+        return (self + place).load()
+
+    def __setitem__(self, place: Number, value: Number) -> None:
+        (self + place).store(value)
+
+
+class Code:
+    """The function that is being written."""
+
+    def __init__(self, function: ir.Function, target: "Target"):
+        self.function, self.target = function, target
+        self.builder = ir.IRBuilder(function.append_basic_block())
+
+    def constant(self, value: Number, kind: Any) -> Any:
+        """Return `value` as llvmlite's: what it is already, or a constant of the type `kind`, in all its lanes."""
+        if isinstance(value, Value):
+            return value.ir
+        return ir.Constant(kind, [value] * kind.count if isinstance(kind, ir.VectorType) else value)
+
+    def argument(self, slot: "Pointer", kind: str) -> Any:
+        """Return the argument of the type `kind` ("i64", "f64", "f32*", …) that stands in the 64 bits of `slot`."""
+        if kind.endswith("*"):
+            return Pointer(self, self.builder.inttoptr(slot.load().ir, ir.PointerType()), TYPES[kind[:-1]])
+        if kind == "i64":
+            return slot.load()
+        value = Pointer(self, slot.ir, F64).load()
+        return value if kind == "f64" else value.to(kind)
+
+    def number(self, value: float, name: str, lanes: int = 1) -> Value:
+        """Return a constant of the type "i64", "f32" or "f64", in all `lanes` of a vector."""
+        kind = ir.VectorType(TYPES[name], lanes) if lanes > 1 else TYPES[name]
+        return Value(self, self.constant(value, kind))
+
+    def variable(self, value: Value) -> Pointer:
+        """Return a place for values like `value`, which it has at first; LLVM keeps it in a register."""
+        with self.builder.goto_entry_block():
+            place = self.builder.alloca(value.ir.type)
+        self.builder.store(value.ir, place)
+        return Register(self, place, value.ir.type)
+
+    @contextmanager
+    def loop(self, stop: Number, start: Number = 0, step: Number = 1) -> Iterator[Value]:
+        """Run the body for each number from `start` up to `stop`, which is left out."""
+        blocks = [self.function.append_basic_block() for _ in range(3)]
+        counter = self.variable(Value(self, self.constant(start, I64)))
+        self.builder.branch(blocks[0])
+        self.builder.position_at_end(blocks[0])
+        self.builder.cbranch(counter.load().compare("<", stop).ir, *blocks[1:])
+        self.builder.position_at_end(blocks[1])
+        yield counter.load()
+        counter.store(counter.load() + step)
+        self.builder.branch(blocks[0])
+        self.builder.position_at_end(blocks[2])
+
+    @contextmanager
+    def when(self, condition: Value) -> Iterator[None]:
+        """Run the body if `condition` holds."""
+        with self.builder.if_then(condition.ir):
+            yield
+
+    def case(self, value: Value, numbers: range, body: Callable[[int], None]) -> None:
+        """Run `body(number)` for the one of `numbers` that `value` is."""
+        end = self.function.append_basic_block()
+        choice = self.builder.switch(value.ir, end)
+        for number in numbers:
+            block = self.function.append_basic_block()
+            choice.add_case(ir.Constant(I64, number), block)
+            self.builder.position_at_end(block)
+            body(number)
+            self.builder.branch(end)
+        self.builder.position_at_end(end)
+
+    def columns(self, count: Value, body: Callable[[Value, int], None]) -> None:
+        """Run `body(first, lanes)` for parts of `count` columns: as many whole vectors as there are, then halves."""
+        lanes = self.target.lanes
+        with self.loop(count - count % lanes, step=lanes) as first:
+            body(first, lanes)
+        while lanes > 1:
+            rest = count - count % lanes
+            lanes //= 2
+            with self.when((count & lanes).compare("==", lanes)):
+                body(rest, lanes)
+
+    def call(self, name: str, *values: Value) -> Value:
+        """Return what LLVM's intrinsic `name` (fma, sqrt) gives for `values`, lane by lane."""
+        kind = values[0].ir.type
+        element = {F32: "f32", F64: "f64"}[_element(kind)]
+        suffix = f"v{kind.count}{element}" if isinstance(kind, ir.VectorType) else element
+        declared = self.function.module.globals.get(f"llvm.{name}.{suffix}")
+        if declared is None:
+            kinds = ir.FunctionType(kind, [kind] * len(values))
+            declared = ir.Function(self.function.module, kinds, f"llvm.{name}.{suffix}")
+        return Value(self, self.builder.call(declared, [value.ir for value in values]))
+
+    def fma(self, a: Value, b: Number, c: Number) -> Value:
+        """Return a * b + c, rounded once."""
+        b, c = (Value(self, self.constant(value, a.ir.type)) for value in (b, c))
+        return self.call("fma", a, b, c)
+
+
+class Register(Pointer):
+    """A place for one value of the compiled function, scalar or vector."""
+
+    def load(self, lanes: int = 1) -> Value:
+        """Return the value."""
+        return Value(self.code, self.code.builder.load(self.ir, typ=self.element))
+
+    def store(self, value: Number, lanes: int = 1) -> None:
+        """Change the value."""
+        self.code.builder.store(self.code.constant(value, self.element), self.ir)
+
+
+def _element(kind: Any) -> Any:
+    return kind.element if isinstance(kind, ir.VectorType) else kind
