@@ -103,10 +103,11 @@ def test_what_it_prints_can_be_run(finished: Clone, tmp_path: Path, monkeypatch:
 @pytest.mark.slow
 def test_every_recipe_can_be_exported(name: str) -> None:
     """Untrained, on images of noise: ONNX Runtime says what the net does; dropout does nothing."""
-    description = settings.load(Recipe, path=PROJECT / f"recipes/{name}.yaml").model
-    net = description.build(description)
+    chosen = settings.load(Recipe, path=PROJECT / f"recipes/{name}.yaml")
+    net = description.build(chosen.model, chosen.options)
     description.draw_weights(net, exact.generator(0, "weights"))
-    content = export.as_onnx({"recipe": name, "layers": description, "weights": net.state_dict(), "weights_sha256": ""})
+    model = {"recipe": name, "model": chosen.model, "options": chosen.options, "weights": net.state_dict()}
+    content = export.as_onnx(model | {"weights_sha256": ""})
     images = torch.randint(256, (5, 28, 28), dtype=torch.uint8, generator=exact.generator(0, "images"))
     (logits,) = onnxruntime.InferenceSession(content).run(["logits"], {"images": images.numpy()})
     with Workers(1) as workers:

@@ -40,13 +40,13 @@ def seen(path: Path) -> list[np.ndarray]:
 
 def with_net(clone: Clone, weights: torch.Tensor, bias: torch.Tensor) -> Clone:
     """Return `clone` with the model that computes `weights` (10, 784) times the pixels, and `bias` (10)."""
-    description = ["linear 10"]
-    net = description.build(description)
+    lines = ["linear 10"]
+    net = description.build(lines)
     (layer,) = (of for of in net if isinstance(of, layers.Linear))
-    layer.load_state_dict({"weight": weights[:, :, None, None], "bias": bias})
+    layer.load_state_dict({"weight": weights, "bias": bias})
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(clone.path)
-        model.write("by_hand", description, net, {})
+        model.write({"recipe": "by_hand", "model": lines, "options": {}, "environment": {}}, net)
     return clone
 
 

@@ -51,7 +51,7 @@ def main(arguments: argparse.Namespace) -> int:
     if images:
         with Workers(1) as workers:
             logits = inference.predict(net, torch.from_numpy(np.stack(images)), workers)
-        probabilities = logits.double().softmax(1).numpy()
+        probabilities = inference.probabilities(logits).numpy()
         rows = iter(probabilities)
         for answer in answers:
             name_digits(answer, rows)

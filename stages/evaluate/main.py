@@ -7,6 +7,7 @@ test image), plots/per_class.csv and plots/reliability.csv. Always on the CPU: t
 everywhere. Intervals are Wilson's, of 95 %.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,7 @@ def main() -> None:
     predicted = logits.argmax(1).numpy()
     right = actual == predicted
     # as the table has them, so that what is computed from it is what is written here
-    probability = logits.double().softmax(1).amax(1).numpy().round(4)
+    probability = inference.probabilities(logits).amax(1).numpy().round(4)
     bins = calibration(probability, right)
     precision, recall, f1, count = precision_recall_fscore_support(
         actual, predicted, labels=range(raw.CLASSES), zero_division=0.0
@@ -69,7 +70,7 @@ def main() -> None:
         "errors": int((~right).sum()),
         "loss": loss,
         "expected_calibration_error": expected_calibration_error(bins),
-        "macro_f1": float(f1.mean()),
+        "macro_f1": math.fsum(f1) / len(f1),
         "per_class": {str(digit): float(recall[digit]) for digit in range(raw.CLASSES)},
     }
     if settings.value("download.dataset") == "mnist":
@@ -91,7 +92,7 @@ def calibration(probability: np.ndarray, right: np.ndarray, bins: int = BINS) ->
     """Return the bins, of equal mass and in rising order, of predictions: `probability` (n) and whether `right` (n)."""
     order = np.argsort(probability, kind="stable")
     return [
-        Bin(len(rows), int(right[rows].sum()), float(probability[rows].mean()))
+        Bin(len(rows), int(right[rows].sum()), math.fsum(probability[rows]) / len(rows))
         for rows in np.array_split(order, min(bins, len(order)))
     ]
 

@@ -1,7 +1,7 @@
 """Operations as PyTorch's autograd functions: one for each, or one for a chain of layers."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,7 +38,9 @@ class Chain:
         self._forward, self._backward = Program(), Program()
         self._input, self._operations = dense(values).clone(), [layer.operation() for layer in layers]
         self._needed = needed
-        self._gradient: Tensor | None = None
+        self._gradient: Tensor | None = None  # that of the output
+        self._of_values: Tensor | None = None
+        self._of_parameters: list[Tensor] = []
         self._output = self._input
         for operation in self._operations:
             self._output = operation.forward(self._forward, self._output)
@@ -56,22 +58,20 @@ class Chain:
         """Return the gradients of the values, if they are needed, and of the parameters."""
         if self._gradient is None:
             self._gradient = dense(gradient).clone()
-            self._record_backward()
+            self._record_backward(self._gradient)
         else:
             self._gradient.copy_(gradient)
             self._backward.again()
         of_values = self._of_values.clone() if self._of_values is not None else None
         return of_values, [of_parameter.clone() for of_parameter in self._of_parameters]
 
-    def _record_backward(self) -> None:
-        gradient, self._of_parameters = self._gradient, []
+    def _record_backward(self, gradient: Tensor | None) -> None:
         first = next((place for place, operation in enumerate(self._operations) if operation.parameters), 0)
         for place, operation in reversed(list(enumerate(self._operations))):
-            needed = self._needed or place > first
-            gradient, of_parameters = operation.backward(self._backward, gradient, needed)
-            self._of_parameters = of_parameters + self._of_parameters
-            if not needed:
+            if gradient is None:  # no layer before has parameters
                 break
+            gradient, of_parameters = operation.backward(self._backward, gradient, self._needed or place > first)
+            self._of_parameters = of_parameters + self._of_parameters
         self._of_values = gradient if self._needed else None
 
 

@@ -1,8 +1,10 @@
-"""Nets from lists of layers: a recipe writes each as a name and values, such as `conv 24 5 bias=false`."""
+"""Nets as recipes describe them: a list of layers such as `conv 24 5 bias=false`, or a class in the folder nets/."""
 
+import importlib
 import inspect
 import json
 import math
+import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -68,7 +70,34 @@ LAYERS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def build(lines: list[str]) -> layers.Sequential:
+Description = list[str] | str
+Options = dict[str, Any]
+CLASS = re.compile(r"(nets(?:\.\w+)+):(\w+)")
+
+
+def build(model: Description, options: Options | None = None) -> nn.Module:
+    """Return the net of `model`, a list of layers or a class with its keyword `options`. Weights are not drawn.
+
+    It makes logits (N, 10) of pixels (N, 1, 28, 28). Raises ValueError, which says what is expected.
+    """
+    if not isinstance(model, str):
+        if options:
+            raise ValueError("no `options` beside a list of layers")
+        return of_lines(model)
+    if not (named := CLASS.fullmatch(model)):
+        raise ValueError(f"a list of layers, or `nets.FILE:CLASS`; got `{model}`")
+    try:
+        made = getattr(importlib.import_module(named[1]), named[2])(**options or {})
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"a class that can be made, with its keywords as `options`; `{model}`: {error}") from None
+    with torch.inference_mode():
+        logits = made.eval()(torch.zeros(1, *PIXELS))
+    if logits.shape != (1, raw.CLASSES):
+        raise ValueError(f"a net that makes (N, {raw.CLASSES}) of (N, 1, 28, 28); {model} makes {tuple(logits.shape)}")
+    return made.train()
+
+
+def of_lines(lines: list[str]) -> layers.Sequential:
     """Return the net of the layers in `lines`: pixels (B, 1, 28, 28) to logits (B, 10). Weights are not drawn.
 
     The layers are called `1_conv`, `2_relu`, … after their places in the list. Raises ValueError, which says what is
@@ -127,15 +156,22 @@ def _reason(error: ValidationError, make: Callable[..., nn.Module]) -> str:
     )
 
 
-def draw_weights(net: nn.Module, random: torch.Generator) -> None:
-    """Draw the weights and biases of each convolution and linear layer from U(-b, b), b = 1 / sqrt(inputs of one output).
+def draw_weights(net: nn.Module, random: torch.Generator) -> str:
+    """Draw weights and biases of convolutions and linear layers from U(-b, b), b = 1 / sqrt(inputs of one output).
 
     That is PyTorch's own default (He et al. 2015 with a = sqrt(5)), whose `uniform_` however gives other bits on other
-    CPUs; `rand`, a product and a difference give the same on all.
+    CPUs; `rand`, a product and a difference give the same on all. Returns the names of the parameters of other layers
+    than ours, which are as their class has drawn them; empty if there are none.
     """
+    ours: set[int] = set()
     with torch.no_grad():
         for layer in net.modules():
+            own = list(layer.parameters(recurse=False))
+            if isinstance(layer, layers.Layer):
+                ours.update(map(id, own))
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 bound = 1 / math.sqrt(layer.weight[0].numel())
-                for values in layer.parameters(recurse=False):
+                for values in own:
                     values.copy_(torch.rand(values.shape, generator=random).mul_(2 * bound).sub_(bound))
+                ours.update(map(id, own))
+    return ", ".join(name for name, values in net.named_parameters() if id(values) not in ours)

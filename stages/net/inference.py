@@ -5,7 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from stages.net import layers
+from stages.net.calls import now
+from stages.net.operations import dense
 from stages.net.workers import Workers
 
 BATCH_SIZE = 500  # for speed alone; it stands in no params file
@@ -29,6 +30,18 @@ def predict(net: nn.Module, images: Tensor, workers: Workers) -> Tensor:
 
 def loss_and_accuracy(logits: Tensor, labels: Tensor) -> tuple[float, float]:
     """Return the mean cross-entropy in nats and the share of right answers of `logits` (n, 10) for `labels` (n)."""
-    surprise = -layers.log_softmax(logits)[torch.arange(len(labels)), labels]
+    surprise = -_of_rows("log_softmax", logits)[torch.arange(len(labels)), labels]
     hits = int((logits.argmax(1) == labels).sum())
     return math.fsum(surprise.tolist()) / len(labels), hits / len(labels)
+
+
+def probabilities(logits: Tensor) -> Tensor:
+    """Return the probabilities (n, classes; float64) that `logits` (n, classes; float32) mean: their softmax."""
+    return _of_rows("softmax", logits)
+
+
+def _of_rows(kernel: str, logits: Tensor) -> Tensor:
+    logits = dense(logits)
+    result = torch.empty(logits.shape, dtype=torch.float64)
+    now(kernel, logits, result, *logits.shape)
+    return result

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from stages.net import autograd, operations
-from stages.net.calls import now
 
 
 class Layer(nn.Module):
@@ -44,7 +43,7 @@ class Conv2d(Layer, nn.Conv2d):
 
     def operation(self) -> operations.Operation:
         """Return the operation for one use of the layer."""
-        return operations.Convolution(self.weight, self.bias, self.stride[0], self.padding[0])
+        return operations.Convolution(self.weight, self.bias, self.stride[0], int(self.padding[0]))
 
 
 class Linear(Layer, nn.Linear):
@@ -70,11 +69,12 @@ class BatchNorm2d(Layer, nn.BatchNorm2d):
 
     def operation(self) -> operations.Operation:
         """Return the operation for one use of the layer."""
-        running = (self.running_mean, self.running_var)
+        buffers = dict(self.named_buffers())
+        mean, variance, batches = (buffers[name] for name in ("running_mean", "running_var", "num_batches_tracked"))
         if not self.training:
-            return operations.BatchNormInference(self.weight, self.bias, *running, self.eps)
-        state = (*running, self.num_batches_tracked)
-        return operations.BatchNorm(self.weight, self.bias, state, self.momentum, self.eps)
+            return operations.BatchNormInference(self.weight, self.bias, mean, variance, self.eps)
+        state = (mean, variance, batches)
+        return operations.BatchNorm(self.weight, self.bias, state, self.momentum or 0.0, self.eps)
 
 
 class MaxPool2d(Layer, nn.MaxPool2d):
@@ -82,10 +82,11 @@ class MaxPool2d(Layer, nn.MaxPool2d):
 
     def __init__(self, kernel_size: int):
         nn.MaxPool2d.__init__(self, kernel_size)
+        self._size = kernel_size
 
     def operation(self) -> operations.Operation:
         """Return the operation for one use of the layer."""
-        return operations.MaxPool(self.kernel_size)
+        return operations.MaxPool(self._size)
 
 
 class ReLU(Layer, nn.ReLU):
@@ -172,7 +173,7 @@ class Sequential(nn.Sequential):
         """Return what the last layer makes of what the others made of `values`."""
         if self.training and on_kernels(values) and all(isinstance(layer, Layer) for layer in self):
             return autograd.ApplyChain.apply(values, list(self), self._chains, *self.parameters())
-        return super().forward(values)
+        return super().forward(values)  # type: ignore[no-untyped-call]
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float, count: int) -> Tensor:
@@ -181,14 +182,6 @@ def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float, count:
         return autograd.CrossEntropy.apply(logits, labels, label_smoothing, count)
     loss = nn.functional.cross_entropy(logits, labels, reduction="sum", label_smoothing=label_smoothing)
     return loss / count
-
-
-def log_softmax(logits: Tensor) -> Tensor:
-    """Return the logarithms (N, classes; float64) of the probabilities that `logits` (N, classes; float32) mean."""
-    logits = operations.dense(logits)
-    result = torch.empty(logits.shape, dtype=torch.float64)
-    now("log_softmax", logits, result, *logits.shape)
-    return result
 
 
 def draw_from(net: nn.Module, random: torch.Generator) -> None:

@@ -18,13 +18,12 @@ MODEL = Path("models/model.pt")
 OF_ZIP = (zipfile.BadZipFile, zlib.error)
 
 
-def write(recipe: str, lines: list[str], net: nn.Module, environment: exact.Environment) -> str:
-    """Write `net`, which `lines` (its layers) and `recipe` (a name) gave in `environment`; return its digest."""
+def write(origin: dict[str, Any], net: nn.Module) -> str:
+    """Write `net` and its `origin`: `recipe` (a name), its `model` and `options`, `environment`; return the digest."""
     # A copy of each tensor: they are parts of one vector, which would be saved as a whole.
     weights = {name: values.cpu().clone() for name, values in net.state_dict().items()}
     digest = exact.digest(weights)
     content = io.BytesIO()
-    origin = {"recipe": recipe, "layers": lines, "environment": environment}
     torch.save({**origin, "weights": weights, "weights_sha256": digest}, content)
     files.write_whole(MODEL, content.getvalue())
     return digest
@@ -63,8 +62,8 @@ def parse(content: bytes, name: str) -> dict[str, Any]:
     return model
 
 
-def trained(model: dict[str, Any]) -> nn.Sequential:
+def trained(model: dict[str, Any]) -> nn.Module:
     """Return the net that `model` holds, as the stage train wrote it, in evaluation mode."""
-    net = description.build(model["layers"])
+    net = description.build(model["model"], model["options"])
     net.load_state_dict(model["weights"])
     return net.eval()

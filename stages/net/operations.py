@@ -322,7 +322,7 @@ def input_taps(n: int, i: int, h: int, w: int, o: int, kh: int, kw: int, s: int,
     if kh == kw == s == 1 and p == 0 and h * w > 1:
         return input_taps(n * h * w, i, 1, 1, o, kh, kw, s, p)  # pixels that have nothing to do with each other
     down, across = (h - kh) // s + 1, (w - kw) // s + 1
-    first, place, a_tap, b_tap = [0], [], [], []
+    first, place, a_tap, b_tap = [0], list[int](), list[int](), list[int]()
     for y in range(p, h - p):
         for x in range(p, w - p):
             for ky in range(kh):

@@ -21,11 +21,11 @@ ATTRIBUTES = ("mean", "std", "out_channels", "kernel_size", "stride", "padding")
 class Net(NamedTuple):
     """A net as the page has it."""
 
-    net: nn.Sequential
+    net: nn.Module
     probabilities: np.ndarray  # (n, 10) of the test images
 
 
-def net(trained: nn.Sequential, images: torch.Tensor, predicted: np.ndarray) -> tuple[dict[str, Any], Net]:
+def net(trained: nn.Module, images: torch.Tensor, predicted: np.ndarray) -> tuple[dict[str, Any], Net]:
     """Return `trained` for the page, and as the page computes with it.
 
     The weights are whole numbers of 16 bits, times a unit of each output channel: as small as float16, and ten times
@@ -33,7 +33,7 @@ def net(trained: nn.Sequential, images: torch.Tensor, predicted: np.ndarray) -> 
     """
     rounded = copy.deepcopy(trained)
     with torch.no_grad():
-        for layer in convolutions(rounded):
+        for layer in weighted(rounded):
             layer.weight.copy_(units(layer) * (layer.weight / units(layer)).round())
     sure = probabilities(rounded, images)
     exact = not np.array_equal(sure.argmax(1), predicted)
@@ -45,14 +45,14 @@ def net(trained: nn.Sequential, images: torch.Tensor, predicted: np.ndarray) -> 
     return {"exact": exact, "layers": shown}, used
 
 
-def convolutions(net: nn.Sequential) -> list[nn.Conv2d]:
-    """Return the layers of `net` that have weights, the linear ones included."""
-    return [layer for layer in net.children() if isinstance(layer, nn.Conv2d)]
+def weighted(net: nn.Module) -> list[nn.Conv2d | nn.Linear]:
+    """Return the convolutions and linear layers of `net`."""
+    return [layer for layer in net.children() if isinstance(layer, nn.Conv2d | nn.Linear)]
 
 
-def units(layer: nn.Conv2d) -> torch.Tensor:
-    """Return the unit (out, 1, 1, 1) of the weights of each output channel of `layer`."""
-    return layer.weight.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-30) / LARGEST
+def units(layer: nn.Conv2d | nn.Linear) -> torch.Tensor:
+    """Return the unit (out, 1, …) of the weights of each output channel of `layer`."""
+    return (layer.weight.abs().flatten(1).amax(1).clamp(min=1e-30) / LARGEST).view(-1, *[1] * (layer.weight.dim() - 1))
 
 
 def described(layer: nn.Module, exact: bool) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def described(layer: nn.Module, exact: bool) -> dict[str, Any]:
     found = {key: getattr(layer, key) for key in ATTRIBUTES if hasattr(layer, key)}
     shown = {key: value[0] if isinstance(value, tuple) else value for key, value in found.items()}
     with torch.no_grad():
-        if isinstance(layer, nn.Conv2d):
+        if isinstance(layer, nn.Conv2d | nn.Linear):
             weights, of = layer.weight, units(layer)
             bias = torch.zeros(len(weights)) if layer.bias is None else layer.bias
             shown |= (
@@ -74,7 +74,8 @@ def described(layer: nn.Module, exact: bool) -> dict[str, Any]:
             shown["bias"] = embedded(bias.numpy(), "<f4")
         elif isinstance(layer, nn.BatchNorm2d):
             state = {key: values.double() for key, values in layer.state_dict().items()}
-            scale = state["weight"] / (state["running_var"] + layer.eps).sqrt()
+            # NumPy's square root is exact on every CPU
+            scale = state["weight"] / torch.from_numpy(np.sqrt((state["running_var"] + layer.eps).numpy()))
             shown["scale"] = embedded(scale.numpy(), "<f4")
             shown["shift"] = embedded((state["bias"] - state["running_mean"] * scale).numpy(), "<f4")
     return shown
@@ -83,7 +84,7 @@ def described(layer: nn.Module, exact: bool) -> dict[str, Any]:
 def probabilities(net: nn.Module, images: torch.Tensor) -> np.ndarray:
     """Return the probabilities (n, 10) that `net` gives to `images` (n, 28, 28; bytes)."""
     with Workers(available()) as workers:
-        return inference.predict(net, images, workers).double().softmax(1).numpy()
+        return inference.probabilities(inference.predict(net, images, workers)).numpy()
 
 
 def digits(images: torch.Tensor, misclassified: np.ndarray, nets: list[Net]) -> dict[str, Any]:

@@ -135,7 +135,9 @@ def content(shown: list[Run], models: list[dict[str, Any] | None]) -> dict[str, 
     described, nets = [], []
     for run, of in zip(shown, models, strict=True):
         predicted = run.predictions["predicted"].astype(int)
-        embedded, used = embed.net(model.trained(of), test, predicted) if of else (None, None)
+        # the page computes with lists of layers; it cannot run a class of Python
+        listed = of and not isinstance(of["model"], str)
+        embedded, used = embed.net(model.trained(of), test, predicted) if listed else (None, None)
         nets += [used] if used else []
         tables = {name: records(getattr(run, name)) for name in ("per_class", "reliability", "training")}
         described.append(

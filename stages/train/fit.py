@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from stages.common import files
 from stages.common.errors import StageError
-from stages.net import description, exact, inference, layers
+from stages.net import description, exact, guard, inference, layers
 from stages.net.workers import Workers
 from stages.train.checkpoint import Checkpoint, decode
 from stages.train.gradients import ShardedGradient, as_vector
@@ -62,7 +62,7 @@ def fit(
             f"the recipe's batch_size: got {recipe.batch_size}, expected at most {len(data.training)} (training images)"
         )
     epochs = recipe.epochs_of(steps)
-    net = description.build(recipe.model)
+    net = description.build(recipe.model, recipe.options)
     description.draw_weights(net, exact.generator(seed, "weights"))
     net.to(data.images.device)
     optimizer = make_optimizer(recipe, as_vector(net))
@@ -100,6 +100,25 @@ def fit(
                 print_epoch(curve, epochs)
                 unfinished.save((net.state_dict(), optimizer.state(), curve.losses, curve.epochs))
     return net, curve
+
+
+def why_inexact(recipe: Recipe, seed: int, data: Data) -> str:
+    """Return what could give other bits on another computer; nothing if the promise holds.
+
+    A copy of the net trains on one shard and predicts it, while the guard looks at each of PyTorch's operations.
+    """
+    if data.images.device.type != "cpu":
+        return "a GPU computes it"
+    net = description.build(recipe.model, recipe.options)
+    undrawn = description.draw_weights(net, exact.generator(seed, "weights"))
+    layers.draw_from(net, exact.generator(seed, "dropout"))
+    rows = data.training[: max(2, recipe.batch_size // recipe.shards)]
+    with guard.watching() as watched:
+        logits = net(inference.scaled(data.images[rows]))
+        loss = layers.cross_entropy(logits, data.labels[rows], recipe.label_smoothing, len(rows))
+        torch.autograd.grad(loss, list(net.parameters()), allow_unused=True)
+        inference.predict(net, data.images[rows], Workers(1))
+    return "; ".join(filter(None, (watched.reason(), undrawn and f"PyTorch draws {undrawn}")))
 
 
 def train_epoch(

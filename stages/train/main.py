@@ -19,7 +19,7 @@ from stages.common import declared, errors, files, raw, settings
 from stages.net import exact, model
 from stages.net.workers import Workers, available
 from stages.train import checkpoint, recipe
-from stages.train.fit import MEASURES, Data, fit
+from stages.train.fit import MEASURES, Data, fit, why_inexact
 from stages.train.processes import Processes, variable
 
 SPLIT, METRICS = Path("data/split"), Path("metrics/train.json")
@@ -32,6 +32,7 @@ class Train(settings.Settings):
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     device: Literal["cpu", "cuda"]
     recipe: str
+    exact: Literal["required"] | None = None  # refuse a training whose bits may be others on another CPU
 
 
 def main() -> None:
@@ -50,13 +51,21 @@ def main() -> None:
             exact.warn_of_other_versions("torch", "numpy")
             if device.type == "cpu" and torch.cuda.is_available():
                 print("a GPU is here: dvc exp run -S train.device=cuda", file=sys.stderr)
-        net, curve = fit(chosen, train.seed, read(device), workers, processes, unfinished)
+        data = read(device)
+        if (inexact := why_inexact(chosen, train.seed, data)) and train.exact == "required":
+            raise errors.StageError(f"params.yaml: train.exact: got 'required', but the bits may differ: {inexact}")
+        if inexact and processes.rank == 0:
+            print(f"the bits may be others on another computer: {inexact}", file=sys.stderr)
+        net, curve = fit(chosen, train.seed, data, workers, processes, unfinished)
     if processes.rank > 0:
         return  # the first process writes for all
-    digest = model.write(train.recipe, chosen.model, net, exact.environment(device))
+    environment = exact.environment(device) | {"exact": not inexact}
+    origin = {"recipe": train.recipe, "model": chosen.model, "options": chosen.options, "environment": environment}
+    digest = model.write(origin, net)
     final = dict(zip(MEASURES, curve.epochs[-1][2:], strict=True))
     parameters = sum(parameter.numel() for parameter in net.parameters())
-    files.write_json(METRICS, {"weights_sha256": digest[:METRICS_DIGITS], "parameters": parameters, **final})
+    metrics = {"weights_sha256": digest[:METRICS_DIGITS], "parameters": parameters, **final}
+    files.write_json(METRICS, metrics | ({"exact": f"no: {inexact}"} if inexact else {}))
     unfinished.delete()
     accuracy = final["validation_accuracy"]
     print(f"{model.MODEL}: validation accuracy {accuracy:.2%}, weights {digest[:METRICS_DIGITS]}")

@@ -1,7 +1,7 @@
 """AdamW, Adam and SGD, as torch.optim has them: by kernels with the same bits on every CPU; on a GPU, PyTorch's own."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -35,26 +35,28 @@ class Optimizer:
         """Change the parameters by the `gradients` of the loss, a vector as long as they."""
         if self._on_gpu:
             self._step_on_gpu(gradients, learning_rate)
-        elif self._kind == "sgd":
-            arrays = (self._parameters, gradients, self._averages)
-            now("sgd", *arrays, len(gradients), learning_rate, self._momentum, self._decay)
-        else:
-            self._powers *= torch.tensor(self._betas, dtype=torch.float64)
-            power1, power2 = self._powers.tolist()
-            size, root = learning_rate / (1 - power1), 1 / math.sqrt(1 - power2)
-            decoupled = self._kind == "adamw"
-            decay, added = (1 - learning_rate * self._decay, 0.0) if decoupled else (1.0, self._decay)
-            arrays = (self._parameters, gradients, self._averages, self._squares)
-            now("adam", *arrays, len(gradients), decay, added, *self._betas, size, root, EPSILON)
+            return
+        vectors = (self._parameters, gradients, self._averages)
+        if self._kind == "sgd":
+            now("sgd", *vectors, len(gradients), learning_rate, self._momentum, self._decay)
+            return
+        self._powers *= torch.tensor(self._betas, dtype=torch.float64)
+        power1, power2 = self._powers.tolist()
+        size, root = learning_rate / (1 - power1), 1 / math.sqrt(1 - power2)
+        decay, added = 1 - learning_rate * self._decay, 0.0
+        if self._kind == "adam":
+            decay, added = 1.0, self._decay
+        now("adam", *vectors, self._squares, len(gradients), decay, added, *self._betas, size, root, EPSILON)
 
     def _step_on_gpu(self, gradients: Tensor, learning_rate: float) -> None:
-        vectors = ([self._parameters], [gradients], [self._averages])
-        options = {"lr": learning_rate, "weight_decay": self._decay, "maximize": False, "fused": True}
+        vectors: Any = ([self._parameters], [gradients], [self._averages])
+        options: dict[str, Any] = {"lr": learning_rate, "weight_decay": self._decay, "maximize": False, "fused": True}
         if self._kind == "sgd":
             sgd(*vectors, momentum=self._momentum, dampening=0.0, nesterov=False, **options)
             return
         options |= {"beta1": self._betas[0], "beta2": self._betas[1], "eps": EPSILON, "amsgrad": False}
-        adam(*vectors, [self._squares], [], [self._steps], decoupled_weight_decay=self._kind == "adamw", **options)
+        vectors += ([self._squares], [], [self._steps])
+        adam(*vectors, decoupled_weight_decay=self._kind == "adamw", **options)
 
     def state(self) -> list[Tensor]:
         """Return what the steps so far have left."""

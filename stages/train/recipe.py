@@ -1,9 +1,9 @@
 """The settings of a recipe, recipes/NAME.yaml: the net, its optimizer, and how long it trains."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from stages.common import settings
 from stages.net import description
@@ -15,7 +15,8 @@ WARM_UP = 0.2  # the share of a one-cycle run in which the learning rate rises
 class Recipe(settings.Settings):
     """A recipe, as its file has it; README and docs/recipes.md explain the keys."""
 
-    model: list[str]
+    options: dict[str, Any] = Field(default_factory=dict)  # of a class as the model
+    model: list[str] | str
     optimizer: Kind
     learning_rate: Annotated[float, Field(gt=0)]
     schedule: Literal["constant", "one_cycle"]
@@ -31,8 +32,8 @@ class Recipe(settings.Settings):
 
     @field_validator("model")
     @classmethod
-    def _can_be_built(cls, model: list[str]) -> list[str]:
-        description.build(model)
+    def _can_be_built(cls, model: list[str] | str, others: ValidationInfo) -> list[str] | str:
+        description.build(model, others.data.get("options"))
         return model
 
     @model_validator(mode="after")

@@ -90,7 +90,7 @@ def images_a_second(recipe: recipes.Recipe, threads: int, steps: int) -> float:
     """Return how many images a second `steps` steps of `recipe` take, after five to warm up."""
     exact.pin()
     data = read(CPU)
-    net = description.build(recipe.model)
+    net = description.build(recipe.model, recipe.options)
     description.draw_weights(net, exact.generator(0, "weights"))
     optimizer = make_optimizer(recipe, as_vector(net))
     start = 0.0

@@ -92,9 +92,10 @@ class Value:
         """Return whether this is NaN (lane by lane)."""
         return self.like(self.code.builder.fcmp_unordered("uno", self.ir, self.ir))
 
-    def at_most(self, other: "Value") -> "Value":
+    def at_most(self, other: Number) -> "Value":
         """Return the smaller of two numbers."""
-        return self.compare("<", other).choose(self, other)
+        smaller: Value = self.compare("<", other).choose(self, other)
+        return smaller
 
     def choose(self, yes: Any, no: Any) -> Any:
         """Return `yes` where this value, a comparison, holds, and `no` where it does not; two values or pointers."""

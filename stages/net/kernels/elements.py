@@ -93,7 +93,9 @@ def max_pool(
         code.columns(channels, largest)
 
 
-@kernel("f32* dy, f32* which, f32* dx, i64 images, i64 height, i64 width, i64 down, i64 across, i64 channels, i64 kernel")
+@kernel(
+    "f32* dy, f32* which, f32* dx, i64 images, i64 height, i64 width, i64 down, i64 across, i64 channels, i64 kernel"
+)
 def max_pool_gradient(
     code: Code,
     dy: Pointer,
@@ -155,8 +157,9 @@ def batch_norm(
     columns: Value,
 ) -> None:
     """y = x scale + shift, with the mean and variance of each column of x (float64). scale = weight inverse, with
-    inverse = 1 / sqrt(variance + epsilon), and shift = bias - mean scale are rounded once. mean and inverse are written;
-    the running ones move by `momentum` towards mean and variance, the latter with n - 1 for n rows; batches += 1."""
+    inverse = 1 / sqrt(variance + epsilon), and shift = bias - mean scale are rounded once. mean and inverse are
+    written; the running ones move by `momentum` towards mean and variance, the latter with n - 1 for n rows; and
+    batches += 1."""
 
     def move(average: Pointer, value: Value, lanes: int) -> None:
         old = average.load(lanes).to("f64")
@@ -231,9 +234,7 @@ def batch_norm_gradient(
     code.columns(columns, back)
 
 
-@kernel(
-    "f32* x, f32* y, f32* weight, f32* bias, f32* mean, f32* variance, f64 epsilon, i64 rows, i64 columns"
-)
+@kernel("f32* x, f32* y, f32* weight, f32* bias, f32* mean, f32* variance, f64 epsilon, i64 rows, i64 columns")
 def batch_norm_inference(
     code: Code,
     x: Pointer,
@@ -270,9 +271,17 @@ def log_softmax(code: Code, logits: Pointer, y: Pointer, rows: Value, classes: V
             y[r * classes + c] = row[c].to("f64") - level
 
 
-@kernel(
-    "f32* logits, i64* labels, f64* loss, f32* gradient, i64 rows, i64 classes, f64 smoothing, f64 scale"
-)
+@kernel("f32* logits, f64* y, i64 rows, i64 classes")
+def softmax(code: Code, logits: Pointer, y: Pointer, rows: Value, classes: Value) -> None:
+    """y (float64) = e^log_softmax(logits)."""
+    with code.loop(rows) as r:
+        row = logits + r * classes
+        level = log_of_sum(code, row, classes)
+        with code.loop(classes) as c:
+            y[r * classes + c] = power_of_e(code, row[c].to("f64") - level)
+
+
+@kernel("f32* logits, i64* labels, f64* loss, f32* gradient, i64 rows, i64 classes, f64 smoothing, f64 scale")
 def cross_entropy(
     code: Code,
     logits: Pointer,

@@ -28,7 +28,7 @@ def power_of_e(code: Code, x: Value) -> Value:
 
 
 def natural_log(code: Code, x: Value) -> Value:
-    """Return the logarithm of x >= 1, as k log(2) + 2 artanh(t) with x = 2^k (1 + t) / (1 - t) and the series of artanh.
+    """Return the logarithm of x >= 1: k log(2) + 2 artanh(t), where x = 2^k (1 + t) / (1 - t), by artanh's series.
 
     The logarithm of NaN is NaN.
     """

@@ -14,7 +14,7 @@ import platformdirs
 from llvmlite import ir
 
 from stages.common import files
-from stages.net.kernels.code import I64, Code, Pointer, Target, Value
+from stages.net.kernels.code import I64, Code, Pointer, Target
 
 Emitter = Callable[..., None]
 KERNELS: dict[str, tuple[list[tuple[str, str]], Emitter]] = {}

@@ -42,6 +42,7 @@ def product(
     large as the registers allow: each number that is loaded serves a whole row or column of it. `panel` rows are
     computed for all segments and columns before the next rows, so that what they read stays in the processor's cache.
     """
+
     def tile(height: int, width: int, top: Value, left: Value, s: Value) -> None:
         """Compute the sums of `height` rows from `top` and of `width` columns from `left` in registers."""
         parts = list(vectors(width, code.target.lanes))

@@ -1,0 +1,68 @@
+"""A check while a net computes: which of PyTorch's operations may give other bits on another CPU."""
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch.utils._python_dispatch import TorchDispatchMode
+
+PROJECT = Path(__file__).resolve().parent.parent.parent
+NO_NETS = {"stages", "site-packages"}  # folders
+# Operations that move or choose values, or are one IEEE operation for each value. All others may sum in an order that
+# depends on the CPU, or call a library's function. The names are those of torch.ops.aten.
+STABLE = {
+    "_reshape_alias", "_to_copy", "_unsafe_view", "abs", "alias", "amax", "amin", "arange", "argmax", "argmin",
+    "as_strided", "bitwise_and", "bitwise_not", "bitwise_or", "cat", "ceil", "chunk", "clamp", "clamp_max",
+    "clamp_min", "clone", "constant_pad_nd", "copy_", "detach", "detach_", "div", "empty", "empty_like",
+    "empty_strided", "eq", "expand", "fill_", "floor", "full", "full_like", "gather", "ge", "gt", "index",
+    "index_select", "isfinite", "isnan", "le", "lift_fresh", "logical_and", "logical_not", "logical_or", "lt",
+    "masked_fill", "max", "maximum", "min", "minimum", "mul", "ne", "neg", "new_empty", "new_empty_strided",
+    "new_zeros", "ones", "ones_like", "permute", "rand", "relu", "relu_", "reshape", "resize_", "round",
+    "scalar_tensor", "select", "select_backward", "sign", "slice", "slice_backward", "split",
+    "split_with_sizes", "squeeze", "stack", "t", "threshold_backward", "transpose", "unbind", "unsqueeze",
+    "view", "where", "zero_", "zeros", "zeros_like",
+}  # fmt: skip
+WITHOUT_ALPHA = {"add", "add_", "sub", "sub_"}  # with another alpha they are two operations
+
+
+class Guard(TorchDispatchMode):
+    """Notes each operation that is not stable, and where it was called."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.found: dict[str, str] = {}  # by operation: the place of its first call
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # PyTorch would import its compiler, which takes two seconds, to keep it away from this class
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Note `operation`, and run it."""
+        name = operation.overloadpacket.__name__
+        stable = name in STABLE or (name in WITHOUT_ALPHA and (kwargs or {}).get("alpha", 1) == 1)
+        if not stable and name not in self.found:
+            self.found[name] = _caller()
+        return operation(*args, **(kwargs or {}))
+
+    def reason(self) -> str:
+        """Return which operations were not stable, and where they were called; empty if there were none."""
+        return ", ".join(f"torch.ops.aten.{name}{place}" for name, place in sorted(self.found.items()))
+
+
+@contextmanager
+def watching() -> Iterator[Guard]:
+    """Note, while the body runs in this thread, which operations are not stable."""
+    guard = Guard()
+    with guard:
+        yield guard
+
+
+def _caller() -> str:
+    """Return the line of a net in the project that called an operation; nothing for a gradient."""
+    for frame in reversed(traceback.extract_stack()):
+        path = Path(frame.filename).resolve()
+        if PROJECT in path.parents and not NO_NETS.intersection(path.relative_to(PROJECT).parts):
+            return f" ({path.relative_to(PROJECT)}, line {frame.lineno})"
+    return ""
