@@ -78,7 +78,7 @@ BAD = [
         "conv 80",
         r"`conv CHANNELS KERNEL \[stride=1\].*`conv 80` \(kernel: missing required argument\)",
     ),
-    ("fast", "conv 80 5 bias=false", "conv 80 50", r"layer 6 is `conv 80 50` \(.*[Kk]ernel size"),
+    ("fast", "conv 80 5 bias=false", "conv 80 50", r"layer 6 is `conv 80 50` \(.*at least 50 x 50 pixels"),
     ("fast", "conv 80 5 bias=false", "conv 80 5 bias=no", r"layer 6 is `conv 80 5 bias=no`"),
     ("fast", "- linear 10", "- linear 9", r"expected `linear 10` as the last layer; .*\(9, 1, 1\)"),
 ]

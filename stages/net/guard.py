@@ -12,7 +12,7 @@ PROJECT = Path(__file__).resolve().parent.parent.parent
 NO_NETS = {"stages", "site-packages"}  # folders
 # Operations that move or choose values, or are one IEEE operation for each value. All others may sum in an order that
 # depends on the CPU, or call a library's function. The names are those of torch.ops.aten.
-STABLE = {
+STABLE = {  # the last ones only in inference mode
     "_reshape_alias", "_to_copy", "_unsafe_view", "abs", "alias", "amax", "amin", "arange", "argmax", "argmin",
     "as_strided", "bitwise_and", "bitwise_not", "bitwise_or", "cat", "ceil", "chunk", "clamp", "clamp_max",
     "clamp_min", "clone", "constant_pad_nd", "copy_", "detach", "detach_", "div", "empty", "empty_like",
@@ -23,6 +23,7 @@ STABLE = {
     "scalar_tensor", "select", "select_backward", "sign", "slice", "slice_backward", "split",
     "split_with_sizes", "squeeze", "stack", "t", "threshold_backward", "transpose", "unbind", "unsqueeze",
     "view", "where", "zero_", "zeros", "zeros_like",
+    "contiguous", "div_", "flatten", "mul_", "neg_", "reshape_as", "to", "view_as",
 }  # fmt: skip
 WITHOUT_ALPHA = {"add", "add_", "sub", "sub_"}  # with another alpha they are two operations
 
@@ -62,7 +63,7 @@ def watching() -> Iterator[Guard]:
 def _caller() -> str:
     """Return the line of a net in the project that called an operation; nothing for a gradient."""
     for frame in reversed(traceback.extract_stack()):
-        path = Path(frame.filename).resolve()
-        if PROJECT in path.parents and not NO_NETS.intersection(path.relative_to(PROJECT).parts):
+        path = Path(frame.filename)  # of Python's own, such as <frozen runpy>, is none
+        if path.is_absolute() and PROJECT in path.parents and not NO_NETS.intersection(path.relative_to(PROJECT).parts):
             return f" ({path.relative_to(PROJECT)}, line {frame.lineno})"
     return ""

@@ -136,8 +136,8 @@ def content(shown: list[Run], models: list[dict[str, Any] | None]) -> dict[str, 
     for run, of in zip(shown, models, strict=True):
         predicted = run.predictions["predicted"].astype(int)
         # the page computes with lists of layers; it cannot run a class of Python
-        listed = of and not isinstance(of["model"], str)
-        embedded, used = embed.net(model.trained(of), test, predicted) if listed else (None, None)
+        listed = of if of and not isinstance(of["model"], str) else None
+        embedded, used = embed.net(model.trained(listed), test, predicted) if listed else (None, None)
         nets += [used] if used else []
         tables = {name: records(getattr(run, name)) for name in ("per_class", "reliability", "training")}
         described.append(

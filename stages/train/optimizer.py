@@ -55,8 +55,9 @@ class Optimizer:
             sgd(*vectors, momentum=self._momentum, dampening=0.0, nesterov=False, **options)
             return
         options |= {"beta1": self._betas[0], "beta2": self._betas[1], "eps": EPSILON, "amsgrad": False}
+        options["decoupled_weight_decay"] = self._kind == "adamw"
         vectors += ([self._squares], [], [self._steps])
-        adam(*vectors, decoupled_weight_decay=self._kind == "adamw", **options)
+        adam(*vectors, **options)
 
     def state(self) -> list[Tensor]:
         """Return what the steps so far have left."""
