@@ -20,7 +20,7 @@ from typing import NamedTuple
 import pytest
 
 PROJECT = Path(__file__).parent.parent
-COPIED = ("stages", "tests", "tools", "recipes", "params.yaml", "dvc.yaml", "pyproject.toml")
+COPIED = ("nets", "stages", "tests", "tools", "recipes", "params.yaml", "dvc.yaml", "pyproject.toml")
 
 
 class Mutation(NamedTuple):
@@ -57,11 +57,21 @@ MUTATIONS = [
     Mutation("betas are ignored", FIT, "recipe.betas or (0.9, 0.999)", "(0.9, 0.999)", PLAIN),
     Mutation("weight decay is ignored", FIT, "parameters, recipe.weight_decay,", "parameters, 0.0,", PLAIN),
     Mutation("momentum is ignored", FIT, "recipe.momentum or 0.0", "0.0", PLAIN),
-    Mutation("label smoothing is ignored", FIT, "smoothing = recipe.label_smoothing", "smoothing = 0.0", PLAIN),
-    Mutation("adamw decays as adam does", "stages/train/optimizer.py", 'kind == "adamw"', "False", PLAIN),
+    Mutation(
+        "label smoothing is ignored",
+        FIT,
+        "data.labels[rows], recipe.label_smoothing, recipe",
+        "data.labels[rows], 0.0, recipe",
+        PLAIN,
+    ),
+    Mutation("adamw decays as adam does", "stages/train/optimizer.py", 'self._kind == "adam":', "True:", PLAIN),
     Mutation("all shards have the same dropout", FIT, "epoch, start, shard)", "epoch, start, 0)", PLAIN),
     Mutation(
-        "the loss is divided by the shard", FIT, "return loss / recipe.batch_size", "return loss / len(rows)", PLAIN
+        "the loss is divided by the shard",
+        FIT,
+        "label_smoothing, recipe.batch_size)",
+        "label_smoothing, len(rows))",
+        PLAIN,
     ),
     Mutation("the order is not shuffled again", FIT, '(seed, "order", epoch)', '(seed, "order")', PLAIN),
     Mutation("the optimizer is not resumed", FIT, "optimizer.restore(optimizer_state)", "pass", f"{TRAIN} -k goes_on"),
@@ -80,7 +90,34 @@ MUTATIONS = [
         f"{TRAIN} -k official_training_set",
     ),
     Mutation("NaN is trained on", FIT, "if not math.isfinite(loss):", "if False:", f"{TRAIN} -k diverges"),
-    Mutation("MKL is not pinned", "stages/net/exact.py", '["MKL_CBWR"] = "COMPATIBLE"', '["MKL_CBWR"] = "AUTO"', BITS),
+    Mutation(
+        "an input gradient is summed in another order",
+        "stages/net/operations.py",
+        "for ky in range(kh):",
+        "for ky in reversed(range(kh)):",
+        BITS,
+    ),
+    Mutation(
+        "a product and a sum are contracted",
+        "stages/net/kernels/elements.py",
+        "p - rate.spread(lanes) * velocity",
+        "code.fma(-velocity, rate.spread(lanes), p)",
+        BITS,
+    ),
+    Mutation(
+        "a fused multiply-add is two operations",
+        "stages/net/kernels/product.py",
+        "code.fma(factor.spread(lanes), b_part, total.load())",
+        "factor.spread(lanes) * b_part + total.load()",
+        BITS,
+    ),
+    Mutation(
+        "the exponential is the system's",
+        "stages/net/kernels/elements.py",
+        'power_of_e(code, row[c].to("f64") - level)',
+        'code.call("exp", row[c].to("f64") - level)',
+        "tests/test_kernels.py -k exponential",
+    ),
     Mutation(
         "workers stay bound",
         "stages/common/environment.py",

@@ -23,9 +23,14 @@ from stages.train.processes import Processes
 PROJECT = Path(__file__).parent.parent
 KNOWN = Path(__file__).with_suffix(".json")
 RECIPES = sorted(path.stem for path in PROJECT.glob("recipes/*.yaml"))
-# PyTorch computes some layers of fewer than 16 images by another library.
 FEW = {f"{name}, shards of {images}": (name, images) for name in ("fast", "cnn_10_20") for images in (1, 3, 15)}
 NAMES = [*RECIPES, *FEW]
+
+
+def known() -> dict[str, str]:
+    """Return the digests that are committed."""
+    found: dict[str, str] = json.loads(KNOWN.read_text())
+    return found
 
 
 class Unsaved(checkpoint.Checkpoint):

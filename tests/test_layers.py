@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stages.net import description, exact, guard, layers
+from stages.net import description, exact, layers
+from stages.train import guard
 
 LAYERS: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module], tuple[int, ...]]] = {
     "conv": (lambda: layers.Conv2d(3, 5, 3), lambda: nn.Conv2d(3, 5, 3), (4, 3, 9, 7)),

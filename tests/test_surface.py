@@ -69,7 +69,7 @@ def test_the_progress_of_a_training_on_a_terminal(finished: Clone, tmp_path: Pat
     (first,) = (place for place, line in enumerate(lines) if line.startswith("epoch 0/2: train_loss "))
     *epochs, bar, last = lines[first : first + 5]
     assert [line.split(":")[0] for line in epochs] == ["epoch 0/2", "epoch 1/2", "epoch 2/2"]
-    accuracy = rf"{100 * float(epochs[2].split()[-1]):.0f}\.\d\d%"
+    accuracy = f"{float(epochs[2].split()[-1]):.2%}"
     said = rf"epoch 2/2, loss \d\.\d{{3}}, validation accuracy {accuracy}"
     assert re.fullmatch(rf"{said} █{{10,}} 8/8 steps, .* left", bar), bar
     assert re.fullmatch(rf"models/model\.pt: validation accuracy {accuracy}, weights [0-9a-f]{{12}}", last), last

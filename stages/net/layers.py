@@ -2,7 +2,7 @@
 
 They have the names, arguments and weights of torch.nn, so that their state loads into PyTorch's own layers. On a GPU,
 in float64, and for an export, they are PyTorch's own. Any module that is made of them has the promise; what else a
-module may compute with is in stages/net/guard.py.
+module may compute with is in stages/train/guard.py.
 """
 
 from typing import Any

@@ -14,8 +14,9 @@ from tqdm import tqdm
 
 from stages.common import files
 from stages.common.errors import StageError
-from stages.net import description, exact, guard, inference, layers
+from stages.net import description, exact, inference, layers
 from stages.net.workers import Workers
+from stages.train import guard
 from stages.train.checkpoint import Checkpoint, decode
 from stages.train.gradients import ShardedGradient, as_vector
 from stages.train.optimizer import Optimizer

@@ -162,8 +162,8 @@ def batch_norm(
     batches += 1."""
 
     def move(average: Pointer, value: Value, lanes: int) -> None:
-        old = average.load(lanes).to("f64")
-        average.store(code.fma(momentum.spread(lanes), value - old, old).to("f32"), lanes)
+        old = average.load(lanes).to("f64") * (1.0 - momentum).spread(lanes)
+        average.store(code.fma(value, momentum.spread(lanes), old).to("f32"), lanes)
 
     def normalize(c: Value, lanes: int) -> None:
         count = rows.to("f64").spread(lanes)
