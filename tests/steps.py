@@ -77,4 +77,4 @@ def digest(name: str) -> str:
 
 if __name__ == "__main__":
     exact.pin()
-    print(json.dumps({name: digest(name) for name in NAMES}, indent=2))
+    print(json.dumps({name: digest(name) for name in sys.argv[1:] or NAMES}, indent=2))

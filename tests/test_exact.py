@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests import arm, steps
 from tests.conftest import Clone
 
 # What each process runs, by docs/exact.md: the first is `dvc repro`, the others help its train stage
@@ -245,16 +246,48 @@ def test_an_edit_while_a_stage_runs_is_not_recorded(
     assert (clone.path / "dvc.lock").read_bytes() == lock
 
 
+def emulated(finished: Clone, command: list[str], *names: str, **variables: str) -> dict[str, str]:
+    """Return the digests of two steps that Python gives on an emulated CPU, which `command` starts."""
+    there = finished.run(*command, "-m", "tests.steps", *names, **variables).stdout
+    digests: dict[str, str] = json.loads(there)
+    return digests
+
+
+def of_x86(cpu: str) -> list[str]:
+    """Return the command that starts this Python on an emulated x86-64 CPU. Skips the test if there is no QEMU."""
+    qemu = shutil.which("qemu-x86_64")
+    if qemu is None or platform.machine() != "x86_64":
+        pytest.skip("needs an x86-64 CPU, and Debian's qemu-user")
+    return [qemu, "-cpu", cpu, os.path.realpath(sys.executable)]
+
+
+@pytest.mark.slow
+def test_a_cpu_without_fma_gives_the_same_bits(finished: Clone) -> None:
+    """Two steps on an emulated CPU of 2008, whose vectors have four numbers: the committed digest."""
+    path = os.pathsep.join(filter(None, sys.path))
+    assert emulated(finished, of_x86("Nehalem"), "cnn_10_20", PYTHONPATH=path) == {
+        "cnn_10_20": steps.known()["cnn_10_20"]
+    }
+
+
 @pytest.mark.qemu
 @pytest.mark.parametrize("cpu", ["Nehalem", "Haswell", "EPYC"])
 def test_cpus_of_other_makers_give_the_same_bits(cpu: str, finished: Clone) -> None:
-    """Two steps of each recipe, and of small shards, on emulated CPUs, one without FMA: the committed digests."""
-    qemu = shutil.which("qemu-x86_64")
-    if "TEST_QEMU" not in os.environ or qemu is None:
-        pytest.skip("takes minutes: set TEST_QEMU=1, and install Debian's qemu-user")
-    there = finished.run(qemu, "-cpu", cpu, os.path.realpath(sys.executable), "-m", "tests.steps",
-                         PYTHONPATH=os.pathsep.join(filter(None, sys.path))).stdout  # fmt: skip
-    assert there == (finished.path / "tests/steps.json").read_text()
+    """Two steps of each recipe, and of small shards, on emulated CPUs of Intel and of AMD: the committed digests."""
+    if "TEST_QEMU" not in os.environ:
+        pytest.skip("takes minutes: set TEST_QEMU=1")
+    assert emulated(finished, of_x86(cpu), PYTHONPATH=os.pathsep.join(filter(None, sys.path))) == steps.known()
+
+
+@pytest.mark.qemu
+@pytest.mark.parametrize("cpu", arm.CPUS)
+def test_arm_gives_the_same_bits(cpu: str, finished: Clone) -> None:
+    """Two steps of each recipe, and of small shards, on emulated ARM CPUs, one with SVE: the committed digests."""
+    if "TEST_ARM" not in os.environ:
+        pytest.skip("takes minutes: TEST_ARM names the folder that `python -m tests.arm` has made")
+    root = Path(os.environ["TEST_ARM"])
+    command = ["qemu-aarch64", "-cpu", cpu, "-L", str(root / cpu), str(root / arm.PYTHON)]
+    assert emulated(finished, command) == steps.known()
 
 
 @pytest.mark.gpu
