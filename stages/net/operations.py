@@ -13,8 +13,8 @@ from torch import Tensor
 
 from stages.net.calls import Run
 
-PANEL = 8  # images whose input gradients are computed together, so that they stay in the processor's cache
-PIXELS = 256  # of the images whose part of a weight gradient is added together, about, for the same reason
+PANEL = 24  # images whose input gradients are computed together, so that they stay in the processor's cache
+PIXELS = 64  # whose parts of a weight gradient are added together, about, for the same reason
 Gradients = tuple[Tensor | None, list[Tensor]]  # of the values, if it is needed, and of the parameters
 
 
@@ -56,7 +56,7 @@ class Convolution(Operation):
         self._geometry = (size, channels, height, width, outputs, kernel_height, kernel_width, self._stride)
         down, across = (height - kernel_height) // self._stride + 1, (width - kernel_width) // self._stride + 1
         y = images(size, outputs, down, across)
-        weight = copied(run, self._weight.permute(2, 3, 1, 0))  # (KH, KW, I, O)
+        weight = arranged(run, self._weight.permute(2, 3, 1, 0))  # (KH, KW, I, O)
         multiply(run, x, weight, y, outputs, self._bias, forward_taps(*self._geometry))
         return y
 
@@ -69,15 +69,15 @@ class Convolution(Operation):
         dy, dx = dense(gradient), None
         outputs, channels, kernel_height, kernel_width = self._weight.shape
         dw = torch.empty(kernel_height, kernel_width, channels, outputs)
-        multiply(run, self._x, dy, dw, outputs, torch.zeros(outputs), weight_taps(*self._geometry), keep=True)
-        gradients = [copied(run, dw.permute(3, 2, 0, 1))]
+        multiply(run, self._x, dy, dw, outputs, torch.zeros(outputs), weight_taps(*self._geometry))
+        gradients = [arranged(run, dw.permute(3, 2, 0, 1))]
         if len(self.parameters) > 1:
             dbias = torch.empty(outputs)
             run("column_sums", dy, dbias, dy.numel() // outputs, outputs)
             gradients.append(dbias)
         if needed:
             dx = images(*self._shape)
-            weight = copied(run, self._weight.permute(2, 3, 0, 1))  # (KH, KW, O, I)
+            weight = arranged(run, self._weight.permute(2, 3, 0, 1))  # (KH, KW, O, I)
             taps = input_taps(*self._geometry, self._padding)
             multiply(run, dy, weight, dx, channels, torch.zeros(channels), taps)
         return dx, gradients
@@ -93,29 +93,56 @@ class Convolution(Operation):
 
 
 class LinearMap(Operation):
-    """A linear layer, as torch.nn.functional.linear: a convolution of one pixel.
+    """A linear layer, as torch.nn.functional.linear.
 
-    y[n, o] = bias[o] + the chain over c of x[n, c] weight[o, c].
+    Each product takes its factors as they are in memory where it can; which is `a` and which is `b` changes no bit.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None):
         super().__init__(weight, bias)
-        self._convolution = Convolution(weight[:, :, None, None], bias, stride=1, padding=0)
+        self._weight = weight.detach()
+        self._bias = torch.zeros(len(weight)) if bias is None else bias.detach()
         self._flatten = Flatten()
 
     def forward(self, run: Run, values: Tensor) -> Tensor:
-        """Return (N, O) of (N, I), and images of one pixel (N, O, 1, 1) of (N, C, H, W)."""
-        rows = self._flatten.forward(run, values)
-        y = self._convolution.forward(run, as_pixels(rows))
-        return as_rows(y).view(len(values), -1, *[1] * (values.dim() - 2))
+        """Return (N, O) of (N, I), and images of one pixel (N, O, 1, 1) of (N, C, H, W).
+
+        y[n, o] = bias[o] + the chain over i of x[n, i] weight[o, i].
+        """
+        x = self._x = self._flatten.forward(run, values)
+        (rows, inputs), outputs = x.shape, len(self._weight)
+        if inputs != self._weight.shape[1]:
+            raise RuntimeError(f"got values {tuple(values.shape)}, expected {self._weight.shape[1]} for each image")
+        y = torch.empty(rows, outputs)
+        if rows < outputs:  # then x is the smaller one to turn
+            turned, y_turned = torch.empty(inputs, rows), torch.empty(outputs, rows)
+            copy(run, x.t()[None, None], turned[None, None])
+            copy(run, self._bias[None, None, :, None].expand(1, 1, outputs, rows), y_turned[None, None])
+            multiply(run, self._weight, turned, y_turned, rows, None, row_taps(outputs, inputs, inputs, 1, rows))
+            copy(run, y_turned.t()[None, None], y[None, None])
+        else:
+            turned = arranged(run, self._weight.t()[None, None])
+            multiply(run, x, turned, y, outputs, self._bias, row_taps(rows, inputs, inputs, 1, outputs))
+        return y.view(rows, outputs, *[1] * (values.dim() - 2))
 
     def backward(self, run: Run, gradient: Tensor, needed: bool) -> Gradients:
-        """Return the gradients of values, weight and bias."""
-        pixels = as_pixels(gradient.flatten(1).contiguous())
-        dx, (dw, *dbias) = self._convolution.backward(run, pixels, needed)
-        if dx is not None:
-            dx, _ = self._flatten.backward(run, as_rows(dx), needed)
-        return dx, [dw[:, :, 0, 0], *dbias]
+        """Return the gradients of values, weight and bias.
+
+        That of weight[o, i] is the chain over n of x[n, i] dy[n, o], that of x[n, i] over o of dy[n, o] weight[o, i].
+        """
+        dy, dx = gradient.flatten(1).contiguous(), None
+        (rows, outputs), inputs = dy.shape, self._x.shape[1]
+        dw, zeros = torch.empty(outputs, inputs), torch.zeros(inputs)
+        multiply(run, dy, self._x, dw, inputs, zeros, row_taps(outputs, 1, rows, outputs, inputs))
+        gradients = [dw]
+        if len(self.parameters) > 1:
+            gradients.append(torch.empty(outputs))
+            run("column_sums", dy, gradients[1], rows, outputs)
+        if needed:
+            of_rows = torch.empty(rows, inputs)
+            multiply(run, dy, self._weight, of_rows, inputs, zeros, row_taps(rows, outputs, outputs, 1, inputs))
+            dx, _ = self._flatten.backward(run, of_rows, needed)
+        return dx, gradients
 
 
 class Flatten(Operation):
@@ -124,7 +151,7 @@ class Flatten(Operation):
     def forward(self, run: Run, values: Tensor) -> Tensor:
         """Return (N, C H W) of (N, C, H, W)."""
         self._shape = values.shape
-        return (copied(run, dense(values)) if values.dim() == 4 else values.contiguous()).flatten(1)
+        return (arranged(run, dense(values)) if values.dim() == 4 else values.contiguous()).flatten(1)
 
     def backward(self, run: Run, gradient: Tensor, needed: bool) -> Gradients:
         """Return the gradient, (N, C, H, W)."""
@@ -274,6 +301,7 @@ class Taps(NamedTuple):
     row: Tensor
     panel: int
     stride: int
+    fresh: int
     first: Tensor
     place: Tensor
     a_tap: Tensor
@@ -282,12 +310,10 @@ class Taps(NamedTuple):
     step: int
 
 
-def multiply(
-    run: Run, a: Tensor, b: Tensor, c: Tensor, columns: int, start: Tensor, taps: Taps, keep: bool = False
-) -> None:
-    """Compute `c` by the kernel `product`."""
+def multiply(run: Run, a: Tensor, b: Tensor, c: Tensor, columns: int, start: Tensor | None, taps: Taps) -> None:
+    """Compute `c` by the kernel `product`; its chains start from what it has if there is no `start`."""
     rows, segments = (taps.row, len(taps.row), taps.panel), (len(taps.place), taps.first, taps.place)
-    into = (c, taps.stride, columns, start, int(keep))
+    into = (c, taps.stride, columns, c if start is None else start, 0 if start is None else taps.fresh)
     run("product", a, *rows, b, *into, *segments, taps.a_tap, taps.b_tap, taps.inner, taps.step)
 
 
@@ -297,7 +323,7 @@ def forward_taps(n: int, i: int, h: int, w: int, o: int, kh: int, kw: int, s: in
     down, across = (h - kh) // s + 1, (w - kw) // s + 1
     row = offsets((n, h * w * i), (down, s * w * i), (across, s * i))
     return Taps(
-        row=row, panel=len(row), stride=o, first=integers(0, kh), place=integers(0),
+        row=row, panel=len(row), stride=o, fresh=1, first=integers(0, kh), place=integers(0),
         a_tap=offsets((kh, w * i)), b_tap=offsets((kh, kw * i * o)), inner=kw * i, step=1,
     )  # fmt: skip
 
@@ -307,10 +333,10 @@ def weight_taps(n: int, i: int, h: int, w: int, o: int, kh: int, kw: int, s: int
     """Return the tables of its weight gradient: a row for each weight of a channel, a tap for each row of pixels."""
     down, across = (h - kh) // s + 1, (w - kw) // s + 1
     row = offsets((kh, w * i), (kw, i), (i, 1))
-    taps = max(1, PIXELS // (down * across)) * down
+    taps = max(1, PIXELS // across)
     first = integers(*range(0, n * down, taps), n * down)
     return Taps(
-        row=row, panel=len(row), stride=o, first=first, place=torch.zeros_like(first[1:]),
+        row=row, panel=len(row), stride=o, fresh=1, first=first, place=torch.zeros_like(first[1:]),
         a_tap=offsets((n, h * w * i), (down, s * w * i)), b_tap=offsets((n * down, across * o)),
         inner=across, step=s * i,
     )  # fmt: skip
@@ -319,8 +345,6 @@ def weight_taps(n: int, i: int, h: int, w: int, o: int, kh: int, kw: int, s: int
 @lru_cache
 def input_taps(n: int, i: int, h: int, w: int, o: int, kh: int, kw: int, s: int, p: int) -> Taps:
     """Return the tables of its input gradient: a row for each image, and for each pixel the taps that reach it."""
-    if kh == kw == s == 1 and p == 0 and h * w > 1:
-        return input_taps(n * h * w, i, 1, 1, o, kh, kw, s, p)  # pixels that have nothing to do with each other
     down, across = (h - kh) // s + 1, (w - kw) // s + 1
     first, place, a_tap, b_tap = [0], list[int](), list[int](), list[int]()
     for y in range(p, h - p):
@@ -334,8 +358,18 @@ def input_taps(n: int, i: int, h: int, w: int, o: int, kh: int, kw: int, s: int,
             first.append(len(a_tap))
             place.append(len(place) * i)
     return Taps(
-        row=offsets((n, down * across * o)), panel=PANEL, stride=len(place) * i, first=integers(*first),
-        place=integers(*place), a_tap=integers(*a_tap), b_tap=integers(*b_tap), inner=o, step=1,
+        row=offsets((n, down * across * o)), panel=PANEL, stride=len(place) * i, fresh=len(place),
+        first=integers(*first), place=integers(*place), a_tap=integers(*a_tap), b_tap=integers(*b_tap), inner=o, step=1,
+    )  # fmt: skip
+
+
+@lru_cache
+def row_taps(rows: int, row: int, count: int, step: int, columns: int) -> Taps:
+    """Return the tables of a product of two matrices: a's rows are `row` apart, their `count` numbers `step` apart."""
+    zero = integers(0)
+    return Taps(
+        row=offsets((rows, row)), panel=rows, stride=columns, fresh=1, first=integers(0, 1), place=zero,
+        a_tap=zero, b_tap=zero, inner=count, step=step,
     )  # fmt: skip
 
 
@@ -372,8 +406,10 @@ def channels_of(images: Tensor, weight: Tensor) -> int:
     return len(weight)
 
 
-def copied(run: Run, source: Tensor) -> Tensor:
-    """Return a copy of `source`, of four axes, its last axis the last in memory."""
+def arranged(run: Run, source: Tensor) -> Tensor:
+    """Return `source`, of four axes, or a copy of it, without gaps and its last axis the last in memory."""
+    if source.is_contiguous():
+        return source
     result = torch.empty(source.shape)
     copy(run, source, result)
     return result
@@ -382,13 +418,3 @@ def copied(run: Run, source: Tensor) -> Tensor:
 def copy(run: Run, source: Tensor, target: Tensor) -> None:
     """Copy `source` to `target`, both of one shape of four axes."""
     run("copy", source, target, *source.shape, *source.stride(), *target.stride())
-
-
-def as_pixels(rows: Tensor) -> Tensor:
-    """Return rows (N, C), without gaps, as one image (1, C, 1, N), each row a pixel."""
-    return rows[None, None].permute(0, 3, 1, 2)
-
-
-def as_rows(pixels: Tensor) -> Tensor:
-    """Return one image (1, C, 1, N) as rows (N, C)."""
-    return pixels[0, :, 0].t()

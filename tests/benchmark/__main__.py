@@ -53,10 +53,10 @@ def row(what: str, value: str) -> None:
 
 
 def time_fast(rounds: int, seeds: int) -> None:
-    """Accuracy over the seeds, seconds of training, memory, and arithmetic against the matrix peak."""
+    """Accuracy over the seeds, seconds of training, memory, and arithmetic against the machine's peak."""
     runs, shares = [], []
     for seed in range(seeds):
-        peak = apart(ours.matrix_peak, available())
+        peak = apart(ours.fma_peak, available())
         run = apart(ours.trained, "fast", seed, available(), {})
         runs.append(run)
         shares.append(run["flop"] / run["seconds"] / peak)
@@ -64,7 +64,7 @@ def time_fast(rounds: int, seeds: int) -> None:
     deviation = f", standard deviation {stdev(accuracies):.3f}" if seeds > 1 else ""
     row(f"`fast`: test accuracy, mean of {seeds} seeds", f"{mean(accuracies):.3f} %{deviation}")
     row("`fast`: training", spread([run["seconds"] for run in runs], " s"))
-    row("`fast`: arithmetic over the matrix peak", spread([100 * share for share in shares], " %"))
+    row("`fast`: arithmetic over the machine's fused multiply-adds", spread([100 * share for share in shares], " %"))
     row("`fast`: peak memory", f"{max(run['memory'] for run in runs) / 1e9:.2f} GB")
 
 
@@ -95,7 +95,7 @@ def table_of_recipes(rounds: int, seeds: int) -> None:
 
 
 def time_workers(rounds: int, seeds: int) -> None:
-    """Two workers against one, and what the machine makes of two cores: matrix products, which share nothing."""
+    """Two workers against one, and what two cores make of operations in registers, which share nothing."""
 
     def seconds(workers: int) -> float:
         return float(apart(ours.trained, "fast", 0, workers, {"epochs": 1})["seconds"])
@@ -103,9 +103,9 @@ def time_workers(rounds: int, seeds: int) -> None:
     ratios, machine = [], []
     for _ in range(rounds):
         ratios.append(seconds(1) / seconds(2))
-        machine += [apart(ours.matrix_peak, 2) / apart(ours.matrix_peak, 1) for _ in range(3)]
+        machine += [apart(ours.fma_peak, 2) / apart(ours.fma_peak, 1) for _ in range(3)]
     row("`fast`: two workers, times one", spread(ratios))
-    row("matrix products on two cores, times one", spread(machine))
+    row("operations in registers on two cores, times one", spread(machine))
 
 
 def time_pipeline(rounds: int, seeds: int) -> None:
@@ -125,7 +125,7 @@ def time_pipeline(rounds: int, seeds: int) -> None:
 def seconds_of_stage(recipe: str, seed: int) -> float:
     """Return how long `python -m stages.train` takes, from the start of the process to its end."""
     with tempfile.TemporaryDirectory() as folder:
-        for name in ("stages", "recipes", "dvc.yaml", "params.yaml", "requirements.lock"):
+        for name in ("nets", "stages", "recipes", "dvc.yaml", "params.yaml", "requirements.lock"):
             copy = shutil.copytree if Path(name).is_dir() else shutil.copy
             copy(name, Path(folder, name))
         Path(folder, "data").symlink_to(Path("data").resolve())

@@ -14,6 +14,8 @@ import torch
 
 from stages.common import raw, settings
 from stages.net import description, exact, inference
+from stages.net.kernels import library
+from stages.net.kernels.code import Code, Pointer, Value
 from stages.net.workers import Workers
 from stages.train import recipe as recipes
 from stages.train.checkpoint import Checkpoint
@@ -25,25 +27,40 @@ from stages.train.processes import Processes
 CPU = torch.device("cpu")
 
 
-def matrix_peak(threads: int) -> float:
-    """Return the FLOP/s of float32 matrix products of 1024 x 1024, a thread each on `threads` cores."""
-    exact.pin()
-    repeats, n = 40, 1024
+SUMS = 12  # independent ones, so that none waits for the one before; they fit the registers of every CPU
+
+
+def peak(code: Code, y: Pointer, count: Value) -> None:
+    """SUMS vectors y = y y0 + y0, `count` times: a kernel that does nothing but fused multiply-adds in registers."""
+    lanes = code.target.lanes
+    sums, factor = [code.variable((y + at * lanes).load(lanes)) for at in range(SUMS)], y.load(lanes)
+    with code.loop(count):
+        for total in sums:
+            total.store(code.fma(total.load(), factor, factor))
+    for at, total in enumerate(sums):
+        (y + at * lanes).store(total.load(), lanes)
+
+
+def fma_peak(threads: int) -> float:
+    """Return the FLOP/s of fused multiply-adds in registers, a thread each on `threads` cores."""
+    library.KERNELS.clear()  # this process does nothing else
+    library.kernel("f32* y, i64 count")(peak)
+    target, count = library.host(), 30_000_000
+    kernels = library.Library(target, library.compiled(target))
 
     def multiply() -> None:
-        torch.set_num_threads(1)
-        left, right = torch.rand(n, n), torch.rand(n, n)
-        for _ in range(repeats):
-            torch.mm(left, right)
+        values = torch.full((SUMS * target.lanes,), 0.5)
+        arguments = torch.tensor([values.data_ptr(), count])
+        command = torch.tensor([kernels.addresses["peak"], arguments.data_ptr()])
+        kernels.run(command.data_ptr(), 1)
 
-    multiply()
     start = time.perf_counter()
     running = [threading.Thread(target=multiply) for _ in range(threads)]
     for thread in running:
         thread.start()
     for thread in running:
         thread.join()
-    return threads * repeats * 2 * n**3 / (time.perf_counter() - start)
+    return threads * count * SUMS * target.lanes * 2 / (time.perf_counter() - start)
 
 
 def trained(name: str, seed: int, threads: int, changes: dict[str, Any]) -> dict[str, float]:
@@ -77,7 +94,7 @@ def flop(net: torch.nn.Module, images_trained: int, images_measured: int) -> flo
     values = torch.zeros(1, *description.PIXELS)
     for layer in net.eval():  # type: ignore[attr-defined]
         values = layer(values)
-        if isinstance(layer, torch.nn.Conv2d):
+        if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
             # the gradient of the pixels is not computed, so in training the first layer is gone through twice, the
             # others thrice
             passes = images_trained * (2 if first else 3) + images_measured

@@ -4,6 +4,8 @@ Values are channels last: `rows` pixels of all images, one after the other, each
 loop over columns takes as many as a vector has lanes. Sums over pixels are float64 chains in the order of the pixels.
 """
 
+from collections.abc import Callable
+
 from stages.net.kernels.code import Code, Pointer, Value
 from stages.net.kernels.functions import log_of_sum, power_of_e
 from stages.net.kernels.library import kernel
@@ -82,11 +84,14 @@ def max_pool(
         def largest(c: Value, lanes: int) -> None:
             best = code.variable((corner + c).load(lanes))
             place = code.variable(code.number(0.0, "f32", lanes))
-            with code.loop(kernel) as i, code.loop(kernel) as j:
+
+            def compare(i: Value, j: Value) -> None:
                 value = (corner + (i * width + j) * channels + c).load(lanes)
                 better = value.compare(">", best.load()) | value.is_nan()
                 best.store(better.choose(value, best.load()))
                 place.store(better.choose((i * kernel + j).to("f32").spread(lanes), place.load()))
+
+            each_of_square(code, kernel, compare)
             (y + at + c).store(best.load(), lanes)
             (which + at + c).store(place.load(), lanes)
 
@@ -116,11 +121,23 @@ def max_pool_gradient(
 
         def back(c: Value, lanes: int) -> None:
             value, place = (dy + at + c).load(lanes), (which + at + c).load(lanes)
-            with code.loop(kernel) as i, code.loop(kernel) as j:
+
+            def put(i: Value, j: Value) -> None:
                 here = place.compare("==", (i * kernel + j).to("f32").spread(lanes))
                 (corner + (i * width + j) * channels + c).store(here.choose(value, 0.0), lanes)
 
+            each_of_square(code, kernel, put)
+
         code.columns(channels, back)
+
+
+def each_of_square(code: Code, kernel: Value, body: Callable[[Value, Value], None]) -> None:
+    """Run `body(i, j)` for each place of a square of `kernel` x `kernel`; without loops if it is 2 x 2, as most are."""
+    with code.when(kernel.compare("==", 2)):
+        for place in range(4):
+            body(code.number(place // 2, "i64"), code.number(place % 2, "i64"))
+    with code.when(kernel.compare(">", 2) | kernel.compare("<", 2)), code.loop(kernel) as i, code.loop(kernel) as j:
+        body(i, j)
 
 
 @kernel("f32* x, f32* y, i64 rows, i64 columns")

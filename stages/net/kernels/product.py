@@ -9,7 +9,7 @@ WIDEST, TALLEST = 3, 8  # vectors and rows of a tile, at most
 
 
 @kernel(
-    "f32* a, i64* row, i64 rows, i64 panel, f32* b, f32* c, i64 stride, i64 columns, f32* start, i64 keep,"
+    "f32* a, i64* row, i64 rows, i64 panel, f32* b, f32* c, i64 stride, i64 columns, f32* start, i64 fresh,"
     "i64 segments, i64* first, i64* place, i64* a_tap, i64* b_tap, i64 inner, i64 step"
 )
 def product(
@@ -23,7 +23,7 @@ def product(
     stride: Value,
     columns: Value,
     start: Pointer,
-    keep: Value,
+    fresh: Value,
     segments: Value,
     first: Pointer,
     place: Pointer,
@@ -35,8 +35,8 @@ def product(
     """c[m, s, n] = start[n] + the chain, over the taps t of segment s and over j < inner, of
     a[row[m] + a_tap[t] + j step] * b[b_tap[t] + j columns + n]: one fused multiply-add after the other.
 
-    c[m, s, n] is at c + m stride + place[s] + n. Segment s has the taps from first[s] up to first[s + 1]. With `keep`
-    all segments are parts of one chain: each but the first starts from what is in c.
+    c[m, s, n] is at c + m stride + place[s] + n. Segment s has the taps from first[s] up to first[s + 1]. Only the
+    `fresh` first segments begin with start; the chains of the others go on with what is in c.
 
     The order in which different sums are computed is free. So a tile of some rows and columns is summed at a time, as
     large as the registers allow: each number that is loaded serves a whole row or column of it. `panel` rows are
@@ -48,8 +48,7 @@ def product(
         parts = list(vectors(width, code.target.lanes))
         a_rows = [a + row[top + m] for m in range(height)]
         c_rows = [c + (top + m) * stride + place[s] + left for m in range(height)]
-        goes_on = (keep * s).compare(">", 0)
-        begins = [goes_on.choose(c_row, start + left) for c_row in c_rows]
+        begins = [s.compare("<", fresh).choose(start + left, c_row) for c_row in c_rows]
         sums = [[code.variable((begin + at).load(lanes)) for at, lanes in parts] for begin in begins]
         with code.loop(first[s + 1], first[s]) as t:
             a_at, b_at = code.variable(a_tap[t]), code.variable(b_tap[t] + left)
@@ -73,12 +72,14 @@ def product(
             def all_rows(width: int) -> None:
                 sums = len(list(vectors(width, code.target.lanes)))
                 # A row takes a register for each of its sums; the part of b takes as many, and a's factor one.
-                begin, height = top, min(TALLEST, (code.target.registers - 1) // sums - 1)
-                while height > 0:
-                    end = bottom - (bottom - begin) % height
-                    with code.loop(end, begin, step=height) as m:
-                        tile(height, width, m, left, s)
-                    begin, height = end, height // 2
+                tallest = min(TALLEST, (code.target.registers - 1) // sums - 1)
+                begin = top
+                for height in sorted({tallest, 4, 2, 1}, reverse=True):
+                    if height <= tallest:
+                        end = bottom - (bottom - begin) % height
+                        with code.loop(end, begin, step=height) as m:
+                            tile(height, width, m, left, s)
+                        begin = end
 
             code.case((columns - left).at_most(widest), range(1, widest + 1), all_rows)
 
