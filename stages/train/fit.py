@@ -63,8 +63,7 @@ def fit(
             f"the recipe's batch_size: got {recipe.batch_size}, expected at most {len(data.training)} (training images)"
         )
     epochs = recipe.epochs_of(steps)
-    net = description.build(recipe.model, recipe.options)
-    description.draw_weights(net, exact.generator(seed, "weights"))
+    net, _ = untrained(recipe, seed)
     net.to(data.images.device)
     optimizer = make_optimizer(recipe, as_vector(net))
     curve = Curve()
@@ -103,6 +102,12 @@ def fit(
     return net, curve
 
 
+def untrained(recipe: Recipe, seed: int) -> tuple[nn.Module, str]:
+    """Return the recipe's net with its weights drawn, and the names of the parameters that PyTorch's classes drew."""
+    net = description.build(recipe.model, recipe.options)
+    return net, description.draw_weights(net, exact.generator(seed, "weights"))
+
+
 def why_inexact(recipe: Recipe, seed: int, data: Data) -> str:
     """Return what could give other bits on another computer; nothing if the promise holds.
 
@@ -110,8 +115,7 @@ def why_inexact(recipe: Recipe, seed: int, data: Data) -> str:
     """
     if data.images.device.type != "cpu":
         return "a GPU computes it"
-    net = description.build(recipe.model, recipe.options)
-    undrawn = description.draw_weights(net, exact.generator(seed, "weights"))
+    net, undrawn = untrained(recipe, seed)
     layers.draw_from(net, exact.generator(seed, "dropout"))
     rows = data.training[: max(2, recipe.batch_size // recipe.shards)]
     with guard.watching() as watched:

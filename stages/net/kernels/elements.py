@@ -5,6 +5,7 @@ loop over columns takes as many as a vector has lanes. Sums over pixels are floa
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from stages.net.kernels.code import Code, Pointer, Value
 from stages.net.kernels.functions import log_of_sum, power_of_e
@@ -62,21 +63,10 @@ def scale(code: Code, x: Pointer, factors: Pointer, y: Pointer, count: Value) ->
 
 
 @kernel("f32* x, f32* y, f32* which, i64 images, i64 height, i64 width, i64 down, i64 across, i64 channels, i64 kernel")
-def max_pool(
-    code: Code,
-    x: Pointer,
-    y: Pointer,
-    which: Pointer,
-    images: Value,
-    height: Value,
-    width: Value,
-    down: Value,
-    across: Value,
-    channels: Value,
-    kernel: Value,
-) -> None:
+def max_pool(code: Code, *arguments: Any) -> None:
     """y (images, down, across, channels) = the largest of `kernel` x `kernel` values of x (images, height, width,
     channels), and which: the first of equals, counted row by row. NaN counts as the largest."""
+    x, y, which, images, height, width, down, across, channels, kernel = arguments
     with code.loop(images) as n, code.loop(down) as v, code.loop(across) as u:
         corner = x + ((n * height + v * kernel) * width + u * kernel) * channels
         at = ((n * down + v) * across + u) * channels
@@ -101,20 +91,9 @@ def max_pool(
 @kernel(
     "f32* dy, f32* which, f32* dx, i64 images, i64 height, i64 width, i64 down, i64 across, i64 channels, i64 kernel"
 )
-def max_pool_gradient(
-    code: Code,
-    dy: Pointer,
-    which: Pointer,
-    dx: Pointer,
-    images: Value,
-    height: Value,
-    width: Value,
-    down: Value,
-    across: Value,
-    channels: Value,
-    kernel: Value,
-) -> None:
+def max_pool_gradient(code: Code, *arguments: Any) -> None:
     """dx = dy where `max_pool` took the value from, and 0 elsewhere; what no window covers is not written."""
+    dy, which, dx, images, height, width, down, across, channels, kernel = arguments
     with code.loop(images) as n, code.loop(down) as v, code.loop(across) as u:
         corner = dx + ((n * height + v * kernel) * width + u * kernel) * channels
         at = ((n * down + v) * across + u) * channels
@@ -157,26 +136,14 @@ def column_sums(code: Code, x: Pointer, y: Pointer, rows: Value, columns: Value)
     "f32* x, f32* y, f32* weight, f32* bias, f32* running_mean, f32* running_variance, i64* batches, f64* mean,"
     "f64* inverse, f64 momentum, f64 epsilon, i64 rows, i64 columns"
 )
-def batch_norm(
-    code: Code,
-    x: Pointer,
-    y: Pointer,
-    weight: Pointer,
-    bias: Pointer,
-    running_mean: Pointer,
-    running_variance: Pointer,
-    batches: Pointer,
-    mean: Pointer,
-    inverse: Pointer,
-    momentum: Value,
-    epsilon: Value,
-    rows: Value,
-    columns: Value,
-) -> None:
+def batch_norm(code: Code, *arguments: Any) -> None:
     """y = x scale + shift, with the mean and variance of each column of x (float64). scale = weight inverse, with
     inverse = 1 / sqrt(variance + epsilon), and shift = bias - mean scale are rounded once. mean and inverse are
     written; the running ones move by `momentum` towards mean and variance, the latter with n - 1 for n rows; and
     batches += 1."""
+    x, y, weight, bias, running_mean, running_variance, batches, mean, inverse, momentum, epsilon, rows, columns = (
+        arguments
+    )
 
     def move(average: Pointer, value: Value, lanes: int) -> None:
         old = average.load(lanes).to("f64") * (1.0 - momentum).spread(lanes)
@@ -211,22 +178,11 @@ def batch_norm(
 @kernel(
     "f32* x, f32* dy, f32* dx, f32* weight, f64* mean, f64* inverse, f32* dweight, f32* dbias, i64 rows, i64 columns"
 )
-def batch_norm_gradient(
-    code: Code,
-    x: Pointer,
-    dy: Pointer,
-    dx: Pointer,
-    weight: Pointer,
-    mean: Pointer,
-    inverse: Pointer,
-    dweight: Pointer,
-    dbias: Pointer,
-    rows: Value,
-    columns: Value,
-) -> None:
+def batch_norm_gradient(code: Code, *arguments: Any) -> None:
     """The gradients of `batch_norm` (Ioffe and Szegedy 2015), with n rows, s = the sum of dy and t = that of
     dy (x - mean), both float64: dbias = s, dweight = t inverse, and dx = dy scale + (x slope + offset), where
     slope = -scale inverse^2 t / n and offset = -scale s / n - slope mean are rounded once."""
+    x, dy, dx, weight, mean, inverse, dweight, dbias, rows, columns = arguments
 
     def back(c: Value, lanes: int) -> None:
         center, root = (mean + c).load(lanes), (inverse + c).load(lanes)
@@ -252,19 +208,9 @@ def batch_norm_gradient(
 
 
 @kernel("f32* x, f32* y, f32* weight, f32* bias, f32* mean, f32* variance, f64 epsilon, i64 rows, i64 columns")
-def batch_norm_inference(
-    code: Code,
-    x: Pointer,
-    y: Pointer,
-    weight: Pointer,
-    bias: Pointer,
-    mean: Pointer,
-    variance: Pointer,
-    epsilon: Value,
-    rows: Value,
-    columns: Value,
-) -> None:
+def batch_norm_inference(code: Code, *arguments: Any) -> None:
     """y = x scale + shift as in `batch_norm`, with a mean and a variance that are given."""
+    x, y, weight, bias, mean, variance, epsilon, rows, columns = arguments
 
     def normalize(c: Value, lanes: int) -> None:
         root = 1.0 / code.call("sqrt", (variance + c).load(lanes).to("f64") + epsilon.spread(lanes))
@@ -299,20 +245,11 @@ def softmax(code: Code, logits: Pointer, y: Pointer, rows: Value, classes: Value
 
 
 @kernel("f32* logits, i64* labels, f64* loss, f32* gradient, i64 rows, i64 classes, f64 smoothing, f64 scale")
-def cross_entropy(
-    code: Code,
-    logits: Pointer,
-    labels: Pointer,
-    loss: Pointer,
-    gradient: Pointer,
-    rows: Value,
-    classes: Value,
-    smoothing: Value,
-    scale: Value,
-) -> None:
+def cross_entropy(code: Code, *arguments: Any) -> None:
     """loss = -scale times the sum over the rows and classes of target log_softmax(logits); and its gradient,
     scale (softmax - target), all in float64. The target is smoothing / classes, and 1 - smoothing more for the label
     (Szegedy et al. 2016)."""
+    logits, labels, loss, gradient, rows, classes, smoothing, scale = arguments
     share, total = smoothing / classes.to("f64"), code.variable(code.number(0.0, "f64"))
     with code.loop(rows) as r:
         row = logits + r * classes
@@ -330,24 +267,11 @@ def cross_entropy(
     "f32* parameters, f32* gradients, f32* averages, f32* squares, i64 count, f32 decay, f32 added, f32 beta1,"
     "f32 beta2, f32 size, f32 root, f32 epsilon"
 )
-def adam(
-    code: Code,
-    parameters: Pointer,
-    gradients: Pointer,
-    averages: Pointer,
-    squares: Pointer,
-    count: Value,
-    decay: Value,
-    added: Value,
-    beta1: Value,
-    beta2: Value,
-    size: Value,
-    root: Value,
-    epsilon: Value,
-) -> None:
+def adam(code: Code, *arguments: Any) -> None:
     """One step of Adam (Kingma and Ba 2015) or AdamW (Loshchilov and Hutter 2019), g the gradient, p a parameter:
     g += added p; p *= decay; average += (1 - beta1) (g - average); square += (1 - beta2) (g g - square);
     p -= size average / (sqrt(square) root + epsilon)."""
+    parameters, gradients, averages, squares, count, decay, added, beta1, beta2, size, root, epsilon = arguments
 
     def step(i: Value, lanes: int) -> None:
         p, average, square = ((values + i).load(lanes) for values in (parameters, averages, squares))
@@ -363,18 +287,10 @@ def adam(
 
 
 @kernel("f32* parameters, f32* gradients, f32* velocities, i64 count, f32 rate, f32 momentum, f32 decay")
-def sgd(
-    code: Code,
-    parameters: Pointer,
-    gradients: Pointer,
-    velocities: Pointer,
-    count: Value,
-    rate: Value,
-    momentum: Value,
-    decay: Value,
-) -> None:
+def sgd(code: Code, *arguments: Any) -> None:
     """One step of SGD with momentum (Sutskever et al. 2013): velocity = momentum velocity + (g + decay p);
     p -= rate velocity."""
+    parameters, gradients, velocities, count, rate, momentum, decay = arguments
 
     def step(i: Value, lanes: int) -> None:
         p = (parameters + i).load(lanes)
