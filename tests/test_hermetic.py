@@ -71,7 +71,7 @@ def test_a_stage_reads_and_writes_what_it_declares(finished: Clone, tmp_path: Pa
         return {name for name, ones in under.items() if not ones}, declared - set().union(*under.values())
 
     assert covers(
-        set(STAGES[stage]["deps"]),
+        set(STAGES[stage]["deps"]) - {"nets"},  # which only a recipe with a class reads
         {name for name in inside("read") - inside("written") if not name.startswith("recipes")},
     ) == (set(), set())
     assert covers(outputs(stage), inside("written")) == (set(), set())

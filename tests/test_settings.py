@@ -102,7 +102,9 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_a_recipe_that_is_not_there_is_answered_with_those_that_are() -> None:
     """A mistyped name is answered with the list of recipes."""
-    with pytest.raises(StageError, match=r"fsat\.yaml: not found; .*; .*recipes has accurate\.yaml, .*, quick\.yaml$"):
+    with pytest.raises(
+        StageError, match=r"fsat\.yaml: not found; .*; .*recipes has accurate\.yaml, .*, residual\.yaml$"
+    ):
         settings.load(Recipe, path=PROJECT / "recipes/fsat.yaml")
 
 

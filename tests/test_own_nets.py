@@ -1,0 +1,92 @@
+"""A recipe whose model is a class: the whole pipeline runs, and what loses the promise of equal bits is named."""
+
+import json
+
+import pytest
+
+from stages.common import settings
+from stages.common.errors import StageError
+from stages.train.recipe import Recipe
+from tests.conftest import PROJECT, Clone
+
+MINE = '''"""A net with PyTorch's own linear layer."""
+
+from torch import nn
+
+from stages.net import layers
+
+
+class Mine(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = layers.Conv2d(1, channels, 5)
+        self.last = nn.Linear(channels, 10)
+
+    def forward(self, pixels):
+        return self.last(self.conv(pixels).mean((2, 3)))
+'''
+
+
+def test_what_may_give_other_bits_is_named(finished: Clone, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Each operation with its line, on stderr and as a metric; `required` refuses it, and the model stays as it was."""
+    clone = finished.copy(tmp_path_factory.mktemp("mine") / "clone")
+    (clone.path / "nets/mine.py").write_text(MINE)
+    clone.replace("recipes/fast.yaml", "model: #", "options: {channels: 4}\nmodel: nets.mine:Mine\nunused: #")
+    recipe = clone.path / "recipes/fast.yaml"
+    lines = recipe.read_text().splitlines(keepends=True)
+    first = next(place for place, line in enumerate(lines) if line.startswith("unused:"))
+    layers = next(place for place, line in enumerate(lines) if place > first and not line.startswith("- "))
+    recipe.write_text("".join([*lines[:first], *lines[layers:]]))
+    said = clone.run("python", "-m", "stages.train").stderr
+    assert "the bits may be others on another computer: torch.ops.aten." in said
+    exact = json.loads((clone.path / "metrics/train.json").read_text())["exact"]
+    assert exact.startswith("no: ")
+    for operation in ("addmm", "mean"):
+        assert f"torch.ops.aten.{operation} (nets/mine.py, line 15)" in exact
+    before = (clone.path / "models/model.pt").read_bytes()
+    clone.replace("params.yaml", "  device: cpu", "  exact: required\n  device: cpu")
+    refused = clone.run("python", "-m", "stages.train", status=1).stderr
+    assert "params.yaml: train.exact: got 'required', but the bits may differ: torch.ops.aten." in refused
+    assert (clone.path / "models/model.pt").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_a_class_goes_through_the_whole_pipeline(finished: Clone, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The residual net that is shipped: exact, with metrics, a page, predictions and an ONNX file."""
+    clone = finished.copy(tmp_path_factory.mktemp("residual") / "clone")
+    clone.run("dvc", "exp", "run", "-S", "train.recipe=residual")
+    metrics = json.loads((clone.path / "metrics/train.json").read_text())
+    assert metrics["parameters"] == 25 * 24 + 2 * 24 + 2 * (2 * 24 * 24 * 9 + 4 * 24) + 10 * 24 * 9 + 10
+    assert "exact" not in metrics
+    assert "nets.residual:ResidualNet" in (clone.path / "report/index.html").read_text()
+    picture = next((clone.path / "data").rglob("*.png"), clone.path / "report/errors.png")
+    clone.run("python", "-m", "tools.predict", str(picture), status=None)
+    clone.run("python", "-m", "tools.export")
+    assert (clone.path / "model.onnx").is_file()
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("nets.residual", "a list of layers, or `nets.FILE:CLASS`; got `nets.residual`"),
+        ("os:system", "a list of layers, or `nets.FILE:CLASS`; got `os:system`"),
+        ("nets.no_such:Net", "a class that can be made, .*No module named 'nets.no_such'"),
+        ("nets.residual:Net", "a class that can be made, .*has no attribute 'Net'"),
+        ("nets.residual:ResidualNet", "a class that can be made, .*missing 2 required positional arguments"),
+        ("nets.residual:Block", "a class that can be made, .*missing 1 required positional argument"),
+    ],
+)
+def test_a_class_that_cannot_be_made_is_refused(model: str, message: str) -> None:
+    """With the key, the value, and what is expected."""
+    values = {**settings.read(PROJECT / "recipes/residual.yaml"), "model": model, "options": {}}
+    with pytest.raises(ValueError, match=message):
+        Recipe.model_validate(values)
+
+
+def test_options_are_of_a_class(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A list of layers has none."""
+    path = tmp_path_factory.mktemp("recipe") / "mine.yaml"
+    text = (PROJECT / "recipes/fast.yaml").read_text()
+    path.write_text(f"{text}options: {{channels: 3}}\n")
+    with pytest.raises(StageError, match="model: expected no `options` beside a list of layers"):
+        settings.load(Recipe, path=path)
