@@ -48,12 +48,17 @@ def plan(name: str, grid: Sequence[str], seeds: Sequence[int]) -> list[Planned]:
     found = []
     for seed in seeds:
         for point in points:
-            given = [(path, of) for path, values in point.items() for of in values]
-            if any(of.startswith(f"{runs.SEED}=") for _, of in given):
+            sets = [f"{path}:{of}" for path, values in point.items() for of in values]
+            sets = [of.removeprefix(f"{settings.PARAMS}:") for of in sets]
+            if any(of.startswith(f"{runs.SEED}=") for of in sets):
                 raise StageError(f"-S {runs.SEED}: --seeds sets the seeds of a study")
-            words = [re.sub(r"[^\w.=+-]+", "_", re.sub("[\"'\\[\\]]", "", of)) for _, of in given]
-            sets = tuple(of if path == str(settings.PARAMS) else f"{path}:{of}" for path, of in given)
-            found.append(Planned("-".join([name, *words, f"seed={seed}"]), (*sets, f"{runs.SEED}={seed}")))
+            found.append(Planned(named(name, sets, f"seed={seed}"), (*sets, f"{runs.SEED}={seed}")))
     if len({of.name for of in found}) < len(found):
         raise StageError("two points of the grid have one name: their values differ in punctuation only")
     return found
+
+
+def named(name: str, sets: Sequence[str], last: str) -> str:
+    """Return the name of an experiment of the study `name`: with its params, as far as git takes them, and `last`."""
+    keys = [re.sub(r"^[^:=]+:", "", of) for of in sets]
+    return "-".join([name, *(re.sub(r"[^\w.=+-]+", "_", re.sub(r"[\"'\[\]]", "", of)) for of in keys), last])

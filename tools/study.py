@@ -19,12 +19,14 @@ from pathlib import Path
 from tabulate import tabulate
 from tqdm import tqdm
 
-from stages.common import command, files
+from stages.common import command, files, settings
 from stages.common.errors import StageError
 from stages.report import pictures, runs
 from tools import summary
 from tools.planned import Planned, Runner, plan
 from tools.queued import Queue
+from tools.search import search
+from tools.slurm import Slurm
 
 FOLDER = Path("studies")
 PAUSE = 2  # seconds between two looks at what is done
@@ -38,23 +40,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-S", "--set-param", action="append", default=[], metavar="KEY=VALUE,VALUE", help="as `dvc exp run` takes it"
     )
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="how many run at once (default: 1)")
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="how many run at once (default: 1, or all that Slurm starts)"
+    )
+    parser.add_argument(
+        "--search", type=int, metavar="N", help="first search the params by N trials; the best one is in the study"
+    )
+    parser.add_argument("--on", choices=("queue", "slurm"), default="queue", help="DVC's queue (default), or Slurm")
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Run what is missing of the study, and show what there is. Return 1 if something is still missing."""
     check(arguments)
-    planned = plan(arguments.name, arguments.set_param, range(1, arguments.seeds + 1))
-    return run(arguments.name, planned, Queue([of.name for of in planned], arguments.jobs))
+    name, grid, seed = arguments.name, arguments.set_param, settings.value(runs.SEED)
+    if arguments.search is None:
+        planned = plan(name, grid, range(1, arguments.seeds + 1))
+    else:
+        best = search(name, arguments.search, grid, seed)
+        print(
+            f"\nThe best of {arguments.search} trials: {best.name}. Whether it is better, fresh seeds say:\n",
+            flush=True,
+        )
+        fresh = [of for of in range(1, arguments.seeds + 2) if of != seed][: arguments.seeds]
+        name = f"{name}-confirmed"
+        planned = plan(name, [], fresh) + plan(name, best.sets, fresh)
+    return run(name, planned, runner(arguments, name, planned))
+
+
+def runner(arguments: argparse.Namespace, name: str, planned: Sequence[Planned]) -> Runner:
+    """Return what runs the study `name`, as the command line has it."""
+    if arguments.on == "slurm":
+        return Slurm(name, arguments.jobs or 0)
+    return Queue([of.name for of in planned], arguments.jobs or 1)
 
 
 def check(arguments: argparse.Namespace) -> None:
     """Raise StageError for values that no study can have, and where experiments would not start from a commit."""
     if not re.fullmatch(r"\w[\w-]*", arguments.name):
         raise StageError(f"--name: got {arguments.name!r}, expected letters, digits, - and _")
-    for option, least in (("seeds", 2), ("jobs", 1)):
-        if getattr(arguments, option) < least:
-            raise StageError(f"--{option}: got {getattr(arguments, option)}, expected at least {least}")
+    for option, least in (("seeds", 2), ("jobs", 1), ("search", 1)):
+        value = getattr(arguments, option)
+        if value is not None and value < least:
+            raise StageError(f"--{option}: got {value}, expected at least {least}")
     changed = subprocess.run(
         ["git", "status", "--porcelain", "--untracked-files=no"],  # noqa: S607
         capture_output=True, text=True, check=True,
@@ -63,10 +90,10 @@ def check(arguments: argparse.Namespace) -> None:
         raise StageError(f"a study starts from a commit; commit this, or `git restore .`:\n{changed.rstrip()}")
 
 
-def run(name: str, planned: Sequence[Planned], runner: Runner) -> int:
+def run(name: str, planned: Sequence[Planned], on: Runner) -> int:
     """Run what is missing of `planned`, show the results, and return the exit status: 1 if something is missing."""
     try:
-        missing = run_missing(name, planned, runner)
+        missing = run_missing(name, planned, on)
     except KeyboardInterrupt:
         print("\nThe runs that were started go on. The same command shows them, and runs the others.", file=sys.stderr)
         raise
@@ -74,13 +101,13 @@ def run(name: str, planned: Sequence[Planned], runner: Runner) -> int:
     found = [replace(runs.load(there[of.name]), name=of.name) for of in planned if of.name in there]
     if missing:
         print(f"Missing, {len(missing)} of {len(planned)} (the same command tries them again):")
-        print("".join(f"  {of.name}: {runner.log(of.name)}\n" for of in missing))
+        print("".join(f"  {of.name}: {on.log(of.name)}\n" for of in missing))
     if found:
         show(name, found)
     return 1 if missing else 0
 
 
-def run_missing(name: str, planned: Sequence[Planned], runner: Runner) -> list[Planned]:
+def run_missing(name: str, planned: Sequence[Planned], on: Runner) -> list[Planned]:
     """Run what is missing of `planned`, and return what is missing in the end.
 
     What failed is tried again as long as each round has a new result.
@@ -88,7 +115,7 @@ def run_missing(name: str, planned: Sequence[Planned], runner: Runner) -> list[P
     before = len(planned) + 1
     with tqdm(total=len(planned), desc=name, bar_format=BAR, disable=None) as bar:
         while True:
-            active = runner.active()  # before the look at what is done: a run that ends in between is not run again
+            active = on.active()  # before the look at what is done: a run that ends in between is not run again
             done = runs.experiments_of_head()
             missing = [of for of in planned if of.name not in done]
             bar.update(len(planned) - len(missing) - bar.n)
@@ -96,7 +123,7 @@ def run_missing(name: str, planned: Sequence[Planned], runner: Runner) -> list[P
                 return missing
             if not active:
                 before = len(missing)
-                runner.submit(missing)
+                on.submit(missing)
             time.sleep(PAUSE)
 
 
