@@ -9,7 +9,6 @@ missing. It ends with a table, studies/NAME.png, and studies/NAME.csv for `dvc p
 
 import argparse
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from tqdm import tqdm
 from stages.common import command, files, settings
 from stages.common.errors import StageError
 from stages.report import pictures, runs
-from tools import summary
+from tools import job, summary
 from tools.planned import Planned, Runner, plan
 from tools.queued import Queue
 from tools.search import search
@@ -58,8 +57,7 @@ def main(arguments: argparse.Namespace) -> int:
     else:
         best = search(name, arguments.search, grid, seed)
         print(
-            f"\nThe best of {arguments.search} trials: {best.name}. Whether it is better, fresh seeds say:\n",
-            flush=True,
+            f"\nThe best of {arguments.search} trials: {best.name}. Fresh seeds say whether it is better:\n", flush=True
         )
         fresh = [of for of in range(1, arguments.seeds + 2) if of != seed][: arguments.seeds]
         name = f"{name}-confirmed"
@@ -82,12 +80,9 @@ def check(arguments: argparse.Namespace) -> None:
         value = getattr(arguments, option)
         if value is not None and value < least:
             raise StageError(f"--{option}: got {value}, expected at least {least}")
-    changed = subprocess.run(
-        ["git", "status", "--porcelain", "--untracked-files=no"],  # noqa: S607
-        capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
+    changed = job.git("status", "--porcelain", "--untracked-files=no")
     if changed:
-        raise StageError(f"a study starts from a commit; commit this, or `git restore .`:\n{changed.rstrip()}")
+        raise StageError(f"a study starts from a commit; commit this, or `git restore .`:\n{changed}")
 
 
 def run(name: str, planned: Sequence[Planned], on: Runner) -> int:
