@@ -22,7 +22,6 @@ COMMANDS = {
     "git push": ("git", "push", "--quiet", "there", "refs/exps/*:refs/exps/*"),
     "dvc exp list": ("dvc", "exp", "list"),
     "dvc exp show": ("dvc", "exp", "show", "--csv"),
-    "dvc exp show, again": ("dvc", "exp", "show", "--csv"),
     "dvc exp push": ("dvc", "exp", "push", "--no-cache", "--rev", "HEAD", "other"),
     "dvc exp pull": ("dvc", "exp", "pull", "--no-cache", "--rev", "HEAD", "there"),
     "tools.compare --seeds": (sys.executable, "-m", "tools.compare", "--seeds"),

@@ -127,6 +127,7 @@ def test_a_study_goes_on_where_it_was_stopped(finished: Clone, tmp_path: Path) -
     assert "The same command shows them" in interrupted.communicate()[1]
     assert interrupted.returncode == 130
     before = done(clone)
+    assert processes_of(clone)  # Ctrl-C is not for the runs
     while running := processes_of(clone):
         for process in running:
             os.kill(process, signal.SIGKILL)

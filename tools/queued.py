@@ -3,6 +3,8 @@
 import contextlib
 import io
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 
@@ -57,7 +59,12 @@ class Queue:
         return [task["rev"] for task in tasks if task["name"] in self._names and task["status"] in states]
 
     def _start(self) -> None:
-        _dvc("queue", "start", "--jobs", str(self._jobs))
+        # In a session of its own: Ctrl-C is not for the workers. Without our pipes: who reads them waits for the end
+        start = [sys.executable, "-m", "dvc", "queue", "start", "--jobs", str(self._jobs)]
+        null = subprocess.DEVNULL
+        started = subprocess.run(start, start_new_session=True, stdin=null, stdout=null, stderr=null)  # noqa: S603
+        if started.returncode:
+            raise StageError(f"dvc queue start: exit status {started.returncode}; type it to see why")
         self._next_check = time.monotonic() + PATIENCE
 
 
