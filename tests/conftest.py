@@ -35,13 +35,15 @@ class Clone:
         }
         self._environment.pop("MNIST_MIRROR", None)
 
-    def run(self, *command: str, status: int | None = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *command: str, status: int | None = 0, stdin: str = "", **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run `command` in the clone and check its exit status (None: any)."""
         done = subprocess.run(
             command,
             cwd=self.path,
             env={**self._environment, **environment},
-            stdin=subprocess.DEVNULL,
+            input=stdin,
             capture_output=True,
             text=True,
         )

@@ -16,10 +16,14 @@ FENCE = re.compile(r"(?:<!-- (?P<mark>[^>]+) -->\n)?^```(?P<language>sh|python)\
 NOT_RUN = {
     "README.md": ["needs a network", "needs MNIST", "runs the tests"],
     "CONTRIBUTING.md": ["needs a network", "runs the tests", "needs a network"],
-    "docs/cluster.md": ["needs a cluster", "needs the experiments of the cluster", "needs a cluster"],
+    "docs/cluster.md": [
+        "needs a cluster; tests/test_slurm.py runs it",
+        "takes half an hour",
+        "needs a cluster; tests/test_slurm.py runs it",
+    ],
     "docs/data.md": ["needs MNIST", "needs MNIST", "needs MNIST and QMNIST's labels"],
     "docs/exact.md": ["takes minutes on an emulated CPU", "needs two machines"],
-    "docs/experiments.md": ["the clone is not shallow"],
+    "docs/experiments.md": ["the clone is not shallow", "needs the extra `search`; tests/test_search.py runs it"],
     "docs/predict.md": [*3 * ["needs MNIST"], "needs a network", "needs a remote, and a git server"],
     "docs/remotes.md": ["needs a network and a server; tests/test_remotes.py runs ssh and S3"],
     "docs/speed.md": ["takes minutes, and needs MNIST"],

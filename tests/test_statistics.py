@@ -10,7 +10,7 @@ from scipy import stats
 
 from stages.evaluate.main import Bin, calibration, expected_calibration_error, wilson
 from stages.report.comparison import mcnemar
-from tools.seeds import difference, seeds_to_tell
+from tools.seeds import difference, holm, seeds_to_tell
 
 Z = 1.959963984540054  # the 97.5 % quantile of the normal distribution
 
@@ -136,3 +136,26 @@ def test_seeds_to_tell() -> None:
     assert seeds_to_tell(0.05, 0.05, 0.05) == 18
     assert seeds_to_tell(-0.025, 0.05, 0.05) == 65
     assert seeds_to_tell(1.0, 0.05, 0.05) == 2
+
+
+def test_holm() -> None:
+    """Three p-values by hand, and many against the definition: the smallest times m, the next times m - 1."""
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+    source = random.Random(0)  # noqa: S311
+    values = [source.random() ** 3 for _ in range(20)]
+    for value, corrected in zip(values, holm(values), strict=True):
+        smaller = [of for of in values if of <= value]
+        expected = max(min(1.0, of * sum(other >= of for other in values)) for of in smaller)
+        assert corrected == pytest.approx(expected)
+
+
+def test_the_interval_of_a_difference() -> None:
+    """SciPy's own, of the paired test and of Welch's."""
+    first, second = {1: 0.9951, 2: 0.9954, 3: 0.9948}, {1: 0.9943, 2: 0.9950, 3: 0.9947}
+    paired = stats.ttest_rel([*first.values()], [*second.values()]).confidence_interval(0.99)
+    assert difference(first, second, 0.99)["interval"] == pytest.approx([*paired])
+    other = {4: 0.9943, 5: 0.9950}
+    welch = stats.ttest_ind([*first.values()], [*other.values()], equal_var=False).confidence_interval(0.95)
+    assert difference(first, other)["interval"] == pytest.approx([*welch])

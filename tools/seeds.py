@@ -45,7 +45,8 @@ def compare_seeds(named: Sequence[Sequence[Run]]) -> dict[str, Any]:
     if len(named) > 1:
         check_same_test_set([group[0] for group in groups])
         for name, value in MEASURES.items():
-            found[name] = difference(*({run.seed: value(run) for run in group} for group in groups))
+            first, second = ({run.seed: value(run) for run in group} for group in groups)
+            found[name] = difference(first, second)
     return found
 
 
@@ -72,10 +73,11 @@ def apart(groups: list[list[Run]]) -> dict[str, list[Any]]:
     return {key: values for key, values in differing([group[0] for group in groups]).items() if key != SEED}
 
 
-def difference(first: dict[int, float], second: dict[int, float]) -> dict[str, Any]:
-    """Return the difference of the means of two groups of accuracies, by seed, with its test and a verdict in words.
+def difference(first: dict[int, float], second: dict[int, float], confidence: float = CONFIDENCE) -> dict[str, Any]:
+    """Return the difference of the means of two groups of accuracies, by seed: its interval, test and verdict in words.
 
     Two seeds or more that both groups have are paired (Student 1908); else the test is Welch's (1947), of all.
+    `confidence` is that of the interval, of the verdict and of the seeds to tell.
     """
     if len(common := sorted(first.keys() & second.keys())) > 1:
         test = f"paired t-test of the seeds {', '.join(map(str, common))}"
@@ -91,9 +93,12 @@ def difference(first: dict[int, float], second: dict[int, float]) -> dict[str, A
     # Student's t and, with two samples, the degrees of freedom of Welch and Satterthwaite
     parts = [(deviation**2 / len(sample), len(sample)) for sample, deviation in zip(samples, deviations, strict=True)]
     freedom = sum(part for part, _ in parts) ** 2 / sum(part**2 / (count - 1) for part, count in parts)
-    found["p"] = p = 2 * float(stats.t.sf(abs(seen) / math.sqrt(sum(part for part, _ in parts)), freedom))
-    found["seeds_to_tell"] = seeds_to_tell(seen, *deviations) if seen else None
-    if p <= 1 - CONFIDENCE:
+    error = math.sqrt(sum(part for part, _ in parts))
+    half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * error
+    found["interval"] = [seen - half, seen + half]
+    found["p"] = p = 2 * float(stats.t.sf(abs(seen) / error, freedom))
+    found["seeds_to_tell"] = seeds_to_tell(seen, *deviations, confidence=confidence) if seen else None
+    if p <= 1 - confidence:
         verdict = f"the {'first' if seen > 0 else 'second'} group is better."
     else:
         more = f" To see one of this size takes about {found['seeds_to_tell']} seeds a side." if seen else ""
@@ -101,18 +106,27 @@ def difference(first: dict[int, float], second: dict[int, float]) -> dict[str, A
     return found | {"verdict": f"{seen:+.3%} ({test}: p = {p:.2g}): {verdict}"}
 
 
-def seeds_to_tell(difference: float, *deviations: float) -> int:
-    """Return how many seeds a side show a `difference` of means at 95 % in 80 % of the cases, or somewhat more.
+def holm(values: Sequence[float]) -> list[float]:
+    """Return the p-values of several tests, each corrected for their number (Holm 1979), in the same order."""
+    corrected, highest = [0.0] * len(values), 0.0
+    for rank, place in enumerate(sorted(range(len(values)), key=values.__getitem__)):
+        highest = max(highest, min(1.0, values[place] * (len(values) - rank)))
+        corrected[place] = highest
+    return corrected
+
+
+def seeds_to_tell(difference: float, *deviations: float, confidence: float = CONFIDENCE) -> int:
+    """Return how many seeds a side show a `difference` of means at `confidence` in 80 % of the cases, or slightly more.
 
     `deviations` are those of two groups for Welch's test, or that of the differences for the paired test. The power is
     the noncentral t distribution's with n - 1 degrees of freedom, the fewest that Welch's test has.
     """
     variance = sum(deviation**2 for deviation in deviations)
-    z = stats.norm.ppf((1 + CONFIDENCE) / 2) + stats.norm.ppf(POWER)
+    z = stats.norm.ppf((1 + confidence) / 2) + stats.norm.ppf(POWER)
     seeds = max(2, math.ceil(z**2 * variance / difference**2))  # the normal distribution's, which are too few
 
     def power() -> float:
-        critical = stats.t.ppf((1 + CONFIDENCE) / 2, seeds - 1)
+        critical = stats.t.ppf((1 + confidence) / 2, seeds - 1)
         return float(stats.nct.sf(critical, seeds - 1, abs(difference) * math.sqrt(seeds / variance)))
 
     while power() < POWER:

@@ -73,12 +73,13 @@ def training(curve: np.ndarray) -> Figure:
     bottom.yaxis.set_major_formatter(PercentFormatter(1))
     for axes in (top, bottom):
         axes.yaxis.set_minor_formatter(NullFormatter())
-        _quiet(axes)
+        quiet_axes(axes)
     top.legend(frameon=False, fontsize=9)
     return figure
 
 
-def _quiet(axes: Axes) -> None:
+def quiet_axes(axes: Axes) -> None:
+    """Draw a light grid under what `axes` has, and no frame at the top and right."""
     axes.grid(color=LINE)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

@@ -114,13 +114,26 @@ def load(revision: str | None) -> Run:
 
 
 def experiments() -> list[Run]:
-    """Return the runs of all experiments of HEAD. Raises StageError if there are none."""
+    """Return the runs of all experiments of HEAD, but for those that ended before anything was measured.
+
+    Raises StageError if there are none.
+    """
+    found = [replace(load(ref), name=name) for name, ref in experiments_of_head().items() if finished(ref)]
+    if not found:
+        raise StageError(f"HEAD ({resolve('HEAD')[:7]}) has no experiments; run some (`dvc exp run`), or name others")
+    return found
+
+
+def experiments_of_head() -> dict[str, str]:
+    """Return the full names in git of all experiments that started from HEAD, each by its own name."""
     head = resolve("HEAD")
     place = f"refs/exps/{head[:2]}/{head[2:]}/"
-    found = [replace(load(ref), name=ref.removeprefix(place)) for ref in references() if ref.startswith(place)]
-    if not found:
-        raise StageError(f"HEAD ({head[:7]}) has no experiments; run some (`dvc exp run`), or name others")
-    return found
+    return {ref.removeprefix(place): ref for ref in references() if ref.startswith(place)}
+
+
+def finished(ref: str) -> bool:
+    """Return whether the experiment with the full name `ref` has metrics: a trial that was stopped has none."""
+    return bool(_git("ls-tree", "--name-only", ref, f"./{EVALUATE}"))
 
 
 def differing(runs: Sequence[Run]) -> dict[str, list[Any]]:

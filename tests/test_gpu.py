@@ -1,0 +1,37 @@
+"""What can be shown of training on a GPU where there is none: no GPU has run this project."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional
+
+from stages.common import settings
+from stages.net import inference, layers
+from stages.train.fit import shifted_windows
+from stages.train.recipe import Recipe
+from tests.conftest import PROJECT
+
+
+@pytest.mark.parametrize("path", sorted(PROJECT.glob("recipes/*.yaml")), ids=lambda path: path.stem)
+def test_a_forward_pass_mixes_no_devices(path: Path) -> None:
+    """Loss of a batch with net, images and labels on a GPU, as fake tensors, which have a device and no values.
+
+    An operation that mixes devices fails: so it does with the images on the CPU. The backward pass needs a real GPU.
+    """
+    recipe = settings.load(Recipe, path=path)
+    net = layers.build(recipe.model)
+    layers.draw_from(net, torch.Generator())
+    with FakeTensorMode():
+        named = [*net.named_parameters(), *net.named_buffers()]
+        state = {name: torch.empty(of.shape, dtype=of.dtype, device="cuda") for name, of in named}
+        images = torch.empty(60, 28, 28, dtype=torch.uint8, device="cuda")
+        labels = torch.zeros(60, dtype=torch.int64, device="cuda")
+        rows, shifts = torch.arange(8), torch.zeros(8, 2, dtype=torch.int64)  # drawn on the CPU
+        batch = inference.scaled(shifted_windows(images, recipe.shift)[rows, shifts[:, 0], shifts[:, 1]])
+        logits = torch.func.functional_call(net, state, batch)
+        loss = functional.cross_entropy(logits, labels[rows], label_smoothing=recipe.label_smoothing)
+        assert (logits.shape, loss.device.type) == ((8, 10), "cuda")
+        with pytest.raises(RuntimeError, match="Expected all tensors to be on the same device"):
+            torch.func.functional_call(net, state, batch.cpu())

@@ -1,0 +1,168 @@
+"""A study: its table against numbers worked by hand, and its runs on DVC's own queue, killed and gone on with."""
+
+import argparse
+import csv
+import os
+import re
+import signal
+import sys
+import time
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+from scipy import stats
+
+from stages.common.errors import StageError
+from stages.report import pictures, runs
+from tests.conftest import Clone
+from tests.made import Made, make
+from tools import study, summary
+
+STUDY = (sys.executable, "-m", "tools.study")
+RATE = "recipes/fast.yaml:learning_rate"
+# Validation accuracies of the seeds 1 to 4, by learning rate
+ACCURACIES = {
+    0.01: (0.99, 0.98, 0.985, 0.991),
+    0.02: (0.97, 0.971, 0.969, 0.972),
+    0.03: (0.9892, 0.981, 0.984, 0.99),
+    0.04: (0.96, 0.99, 0.95, 0.97),
+}
+
+
+def name(rate: float, seed: int) -> str:
+    """Return the name of an experiment of the study `rate`."""
+    return f"rate-learning_rate={rate}-seed={seed}"
+
+
+@pytest.fixture(scope="module")
+def studied(finished: Clone, tmp_path_factory: pytest.TempPathFactory) -> tuple[Clone, list[str]]:
+    """A clone that has the experiments of ACCURACIES, and the lines that the study of them prints."""
+    clone = finished.copy(tmp_path_factory.mktemp("studied") / "clone")
+    make(
+        clone,
+        (
+            Made(name(rate, seed), seed, rate, accuracy)
+            for rate, accuracies in ACCURACIES.items()
+            for seed, accuracy in enumerate(accuracies, start=1)
+        ),
+    )
+    grid = f"{RATE}={','.join(map(str, ACCURACIES))}"
+    return clone, clone.run(*STUDY, "--name", "rate", "--seeds", "4", "-S", grid).stdout.splitlines()
+
+
+def test_the_table(studied: tuple[Clone, list[str]]) -> None:
+    """The best is first, six pairs are corrected by Holm's method, and it says so in 100 columns; nothing is run."""
+    clone, lines = studied
+    assert max(map(len, lines)) <= 100
+    p = {pair: float(stats.ttest_rel(*(ACCURACIES[of] for of in pair)).pvalue) for pair in combinations(ACCURACIES, 2)}
+    order = sorted(p, key=p.__getitem__)
+    corrected = {pair: max(min(1, (6 - of) * p[order[of]]) for of in range(order.index(pair) + 1)) for pair in p}
+    cells = {line.split()[0]: line for line in lines if line.startswith("learning_rate=")}
+    assert list(cells) == [f"learning_rate={rate}" for rate in (0.01, 0.03, 0.02, 0.04)]
+    assert "98.650 ± 0.507" in cells["learning_rate=0.01"]
+    for rate in (0.02, 0.03, 0.04):
+        assert f" {corrected[0.01, rate]:.2g} " in cells[f"learning_rate={rate}"]
+    said = " ".join(lines)
+    assert "It is better than: learning_rate=0.02. No evidence of a difference to: learning_rate=0.03; " in said
+    assert "corrected for all 6 pairs of groups by Holm's method" in said
+    assert "The test accuracy decides nothing." in said
+    assert lines[0].split()[-2:] == ["test,", "%"]
+    assert not list((clone.path / ".dvc/tmp").glob("exps/celery/broker/*/*"))
+
+
+def test_the_interval_of_a_pair(studied: tuple[Clone, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the paired t-test's, as SciPy has it, of Bonferroni's confidence for six pairs."""
+    monkeypatch.chdir(studied[0].path)
+    _, found = summary.summarise(runs.experiments())
+    expected = stats.ttest_rel(ACCURACIES[0.01], ACCURACIES[0.02]).confidence_interval(1 - 0.05 / 6)
+    assert found["against_best"][2]["interval"] == pytest.approx([expected.low, expected.high])
+
+
+def test_the_picture_and_the_plot(studied: tuple[Clone, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same PNG from the same experiments; DVC draws the rows of every epoch of every run."""
+    clone, lines = studied
+    monkeypatch.chdir(clone.path)
+    groups, _ = summary.summarise(runs.experiments())
+    assert (clone.path / "studies/rate.png").read_bytes() == pictures.png(summary.picture(groups))
+    rows = list(csv.DictReader((clone.path / "studies/rate.csv").read_text().splitlines()))
+    assert len(rows) == 16 * 2
+    shown = clone.run(*lines[-1].split("or: ")[1].split(), "--json").stdout
+    assert shown.count('"validation_loss": "') >= len(rows)
+    assert "errorband" in shown
+    assert clone.run("git", "status", "--porcelain").stdout == ""
+
+
+def processes_of(clone: Clone) -> list[int]:
+    """Return the processes that run in `clone`."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cwd").readlink().is_relative_to(clone.path):
+                found.append(int(process.name))
+        except OSError:
+            pass  # it has ended
+    return found
+
+
+def done(clone: Clone) -> dict[str, str]:
+    """Return the commits of the experiments of `clone`, by their names."""
+    listed = clone.run("git", "for-each-ref", "--format=%(refname) %(objectname)", "refs/exps/*/*/rate-*").stdout
+    return {ref.split("/")[-1]: commit for ref, commit in map(str.split, listed.splitlines())}
+
+
+@pytest.mark.slow
+def test_a_study_goes_on_where_it_was_stopped(finished: Clone, tmp_path: Path) -> None:
+    """Ctrl-C, then SIGKILL for all that runs, as a reboot does: what is done stays, the rest is run, none twice.
+
+    The rate that the pipeline refuses is missing in the end, and the command named beside it says why.
+    """
+    clone = finished.copy(tmp_path / "clone")
+    study = (*STUDY, "--name", "rate", "--seeds", "2", "-S", f"{RATE}=0.01,-1")
+    interrupted = clone.start(*study)
+    while not done(clone):
+        assert interrupted.poll() is None
+        time.sleep(0.1)
+    os.killpg(interrupted.pid, signal.SIGINT)
+    assert "The same command shows them" in interrupted.communicate()[1]
+    assert interrupted.returncode == 130
+    before = done(clone)
+    assert processes_of(clone)  # Ctrl-C is not for the runs
+    while running := processes_of(clone):
+        for process in running:
+            os.kill(process, signal.SIGKILL)
+        time.sleep(0.1)
+    ended = clone.run(*study, status=1)
+    after = done(clone)
+    assert set(after) == {name(0.01, 1), name(0.01, 2)}
+    assert after.items() >= before.items()
+    assert "Missing, 2 of 4" in ended.stdout
+    log = re.search(r"-seed=1: (.+)", ended.stdout)
+    assert log
+    assert "learning_rate: got -1, expected greater than 0" in clone.run(*log[1].split()).stdout
+    assert clone.run("git", "status", "--porcelain").stdout == ""
+
+
+REFUSED = [
+    ({"name": "a b"}, "--name: got 'a b', expected letters, digits, - and _"),
+    ({"seeds": 1}, "--seeds: got 1, expected at least 2"),
+    ({"jobs": 0}, "--jobs: got 0, expected at least 1"),
+    ({"set_param": ["train.seed=1,2"]}, "-S train.seed: --seeds sets the seeds of a study"),
+    ({"set_param": ["train.recipe=[fast"]}, "-S train.recipe=[fast: "),
+    ({"set_param": ["train.recipe='a b',a_b"]}, "two points of the grid have one name"),
+]
+
+
+def test_what_no_study_can_have(finished: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is refused in one line before anything is queued; so is a workspace that is not a commit."""
+    clone = finished.copy(tmp_path / "clone")
+    monkeypatch.chdir(clone.path)
+    parser = argparse.ArgumentParser()
+    study.add_arguments(parser)
+    for values, message in REFUSED:
+        with pytest.raises(StageError) as refused:
+            study.main(argparse.Namespace(**{**vars(parser.parse_args(["--name", "a"])), **values}))
+        assert str(refused.value).startswith(message)
+        assert "\n" not in str(refused.value)
+    clone.replace("recipes/fast.yaml", "epochs: 2 #", "epochs: 3 #")
+    assert "a study starts from a commit" in clone.run(*STUDY, "--name", "a", status=1).stderr

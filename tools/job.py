@@ -1,0 +1,117 @@
+"""Run one experiment in a clone of its own, and push it to the clone in whose folder the command runs.
+
+    python -m tools.job --name NAME --commit COMMIT [-S KEY=VALUE ...]
+
+This is what a job on a cluster does. The clone is a temporary one (TMPDIR says where). DVC's cache is that of this
+clone, so the data is read from there, and what was trained is kept there even if the push fails.
+"""
+
+import argparse
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO
+
+from dvc.repo import Repo
+
+from stages.common import command
+from stages.common.errors import StageError
+from stages.report import runs
+
+ATTEMPTS = 12  # to push: the pauses between them add up to ten minutes
+LONGEST = 120  # seconds of a pause
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command line takes."""
+    parser.add_argument("--name", required=True, help="of the experiment")
+    parser.add_argument("--commit", required=True, help="from which it starts")
+    parser.add_argument(
+        "-S", "--set-param", action="append", default=[], metavar="KEY=VALUE", help="as in `dvc exp run`"
+    )
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run the experiment unless it exists, and return the exit status of `dvc exp run`."""
+    ref = reference(arguments.commit, arguments.name)
+    if ref in runs.references():
+        print(f"{arguments.name}: exists")
+        return 0
+    with clone(arguments.commit) as place:
+        with started(place, arguments.name, arguments.set_param) as process:
+            if status := process.wait():
+                return status
+        push(place, Path.cwd(), ref)
+    return 0
+
+
+def reference(commit: str, name: str) -> str:
+    """Return what git calls the experiment `name` that started from `commit` (all its 40 digits)."""
+    return f"refs/exps/{commit[:2]}/{commit[2:]}/{name}"
+
+
+@contextlib.contextmanager
+def clone(commit: str) -> Iterator[Path]:
+    """A temporary clone of this repository at `commit`, with the same DVC cache: its folder of this project."""
+    root, folder = git("rev-parse", "--show-toplevel"), git("rev-parse", "--show-prefix")
+    with Repo() as repo, tempfile.TemporaryDirectory(prefix="experiment-", ignore_cleanup_errors=True) as temporary:
+        git("clone", "--quiet", "--no-checkout", root, temporary)
+        git("-C", temporary, "checkout", "--quiet", "--detach", commit)
+        place = Path(temporary, folder)
+        (place / ".dvc/config.local").write_text(f"[cache]\n    dir = {repo.cache.local_cache_dir}\n")
+        yield place
+
+
+@contextlib.contextmanager
+def started(
+    place: Path, name: str, sets: Sequence[str], log: IO[bytes] | None = None
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """`dvc exp run` in the clone at `place`, as a process group that does not outlive the block. It prints to `log`."""
+    words = [word for one in sets for word in ("-S", one)]
+    dvc = [sys.executable, "-m", "dvc", "exp", "run", "--name", name, *words]
+    process = subprocess.Popen(dvc, cwd=place, stdout=log, stderr=log, start_new_session=True)  # noqa: S603 - no shell
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def push(place: Path, repository: Path | str, ref: str, source: str | None = None) -> None:
+    """Push `source` (`ref` itself) from the clone at `place` to `repository` as `ref`, again until it is there.
+
+    Servers refuse connections when many jobs end at once. Raises StageError after ATTEMPTS.
+    """
+    for attempt in range(ATTEMPTS):
+        try:
+            git("-C", str(place), "push", "--quiet", str(repository), f"{source or ref}:{ref}")
+            return
+        except StageError as error:
+            with contextlib.suppress(StageError):
+                if git("-C", str(place), "ls-remote", str(repository), ref):
+                    return  # another job has run it: its bits are the same
+            refused = error
+        time.sleep(random.uniform(0.5, 1) * min(LONGEST, 2**attempt))  # noqa: S311 - jobs that end together part
+    raise StageError(f"{ref}: not pushed after {ATTEMPTS} attempts; {refused}; run the job again: it trains nothing")
+
+
+def git(*arguments: str) -> str:
+    """Return what git prints. Raises StageError with git's own words if it fails."""
+    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
+    asked = ["git", *arguments]
+    done = subprocess.run(asked, capture_output=True, text=True, env=environment)  # noqa: S603 - no shell
+    if done.returncode:
+        raise StageError(f"git {' '.join(arguments)}: {' '.join(done.stderr.split())}")
+    return done.stdout.strip()
+
+
+if __name__ == "__main__":
+    command.run_tool("job", main, __doc__, add_arguments)

@@ -1,0 +1,64 @@
+"""The experiments of a study: one for each seed of each point of a grid."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from dvc.exceptions import DvcException
+from dvc.utils.cli_parse import to_path_overrides
+from dvc.utils.hydra import get_hydra_sweeps
+from hydra.errors import HydraException
+
+from stages.common import settings
+from stages.common.errors import StageError
+from stages.report import runs
+
+
+@dataclass(frozen=True)
+class Planned:
+    """An experiment of a study."""
+
+    name: str
+    sets: tuple[str, ...]  # as `dvc exp run -S` takes them
+
+
+class Runner(Protocol):
+    """What runs the experiments of one study."""
+
+    def submit(self, missing: Sequence[Planned]) -> None:
+        """Have `missing` run. They end as experiments of this clone."""
+
+    def active(self) -> bool:
+        """Return whether some of the study's runs have not ended."""
+
+    def log(self, name: str) -> str:
+        """Return the command that prints what the run called `name` said."""
+
+
+def plan(name: str, grid: Sequence[str], seeds: Sequence[int]) -> list[Planned]:
+    """Return an experiment for each of `seeds` of each point of `grid`, in DVC's syntax, seed by seed.
+
+    Raises StageError if DVC cannot read `grid`, or if two points have one name.
+    """
+    try:
+        points = get_hydra_sweeps(to_path_overrides(grid))
+    except (DvcException, HydraException) as error:
+        raise StageError(f"-S {' -S '.join(grid)}: {' '.join(str(error).split())}") from None
+    found = []
+    for seed in seeds:
+        for point in points:
+            sets = [f"{path}:{of}" for path, values in point.items() for of in values]
+            sets = [of.removeprefix(f"{settings.PARAMS}:") for of in sets]
+            if any(of.startswith(f"{runs.SEED}=") for of in sets):
+                raise StageError(f"-S {runs.SEED}: --seeds sets the seeds of a study")
+            found.append(Planned(named(name, sets, f"seed={seed}"), (*sets, f"{runs.SEED}={seed}")))
+    if len({of.name for of in found}) < len(found):
+        raise StageError("two points of the grid have one name: their values differ in punctuation only")
+    return found
+
+
+def named(name: str, sets: Sequence[str], last: str) -> str:
+    """Return the name of an experiment of the study `name`: with its params, as far as git takes them, and `last`."""
+    keys = [re.sub(r"^[^:=]+:", "", of) for of in sets]
+    return "-".join([name, *(re.sub(r"[^\w.=+-]+", "_", re.sub(r"[\"'\[\]]", "", of)) for of in keys), last])

@@ -1,0 +1,77 @@
+"""DVC's own queue of experiments on this machine: `dvc exp run --queue`, and `dvc queue start`."""
+
+import contextlib
+import io
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+from dvc.cli import main as dvc
+from dvc.repo import Repo
+
+from stages.common.errors import StageError
+from tools.planned import Planned
+
+PATIENCE = 20  # seconds that the workers of the queue have to start
+
+
+class Queue:
+    """Runs the experiments called `names` in DVC's queue, at most `jobs` at once."""
+
+    def __init__(self, names: Sequence[str], jobs: int):
+        self._names, self._jobs = set(names), jobs
+        self._next_check = 0.0
+        if jobs > 1:
+            os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // jobs)))
+
+    def submit(self, missing: Sequence[Planned]) -> None:
+        """Queue `missing` and start the queue. What had failed under their names is forgotten."""
+        with Repo() as repo:
+            queue = repo.experiments.celery_queue
+            if failed := self._tasks(repo, "Failed"):
+                queue.remove(failed)
+        for of in missing:
+            sets = (word for one in of.sets for word in ("-S", one))
+            _dvc("exp", "run", "--queue", "--name", of.name, *sets)
+        self._start()
+
+    def active(self) -> bool:
+        """Return whether some of the runs have not ended. Starts a queue that stands still, as after a reboot."""
+        with Repo() as repo:
+            waiting = self._tasks(repo, "Queued", "Running")
+            if waiting and time.monotonic() > self._next_check:
+                queue = repo.experiments.celery_queue
+                if not queue.worker_status():
+                    if lost := self._tasks(repo, "Running"):
+                        queue.kill(lost, force=True)  # else they would count as running for ever
+                    self._start()
+                self._next_check = time.monotonic() + PATIENCE
+        return bool(waiting)
+
+    def log(self, name: str) -> str:
+        """Return the command that prints what the run called `name` said."""
+        return f"dvc queue logs {name}"
+
+    def _tasks(self, repo: Repo, *states: str) -> list[str]:
+        tasks = repo.experiments.celery_queue.status()
+        return [task["rev"] for task in tasks if task["name"] in self._names and task["status"] in states]
+
+    def _start(self) -> None:
+        # In a session of its own: Ctrl-C is not for the workers. Without our pipes: who reads them waits for the end
+        start = [sys.executable, "-m", "dvc", "queue", "start", "--jobs", str(self._jobs)]
+        null = subprocess.DEVNULL
+        started = subprocess.run(start, start_new_session=True, stdin=null, stdout=null, stderr=null)  # noqa: S603
+        if started.returncode:
+            raise StageError(f"dvc queue start: exit status {started.returncode}; type it to see why")
+        self._next_check = time.monotonic() + PATIENCE
+
+
+def _dvc(*arguments: str) -> None:
+    """Run `dvc`, in this process: a start of Python for each of a thousand runs would take half an hour."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        status = dvc(list(arguments))
+    if status:
+        raise StageError(f"dvc {' '.join(arguments)}: exit status {status}; DVC says why above")

@@ -1,0 +1,139 @@
+"""Run a grid of params over several seeds, and say which of them differ.
+
+    python -m tools.study --name width --seeds 10 -S 'recipes/fast.yaml:learning_rate=0.01,0.02'
+
+Each run is an experiment of DVC's, named after the study, its params and its seed, and DVC's own queue runs it. The
+experiments that exist are all that the study knows: the same command goes on where it was stopped, and runs what is
+missing. It ends with a table, studies/NAME.png, and studies/NAME.csv for `dvc plots show`.
+"""
+
+import argparse
+import re
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from tabulate import tabulate
+from tqdm import tqdm
+
+from stages.common import command, files, settings
+from stages.common.errors import StageError
+from stages.report import pictures, runs
+from tools import job, summary
+from tools.planned import Planned, Runner, plan
+from tools.queued import Queue
+from tools.search import search
+from tools.slurm import Slurm
+
+FOLDER = Path("studies")
+PAUSE = 2  # seconds between two looks at what is done
+BAR = "{desc}: {n_fmt} of {total_fmt} runs {bar} {elapsed}, {remaining} left"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command line takes."""
+    parser.add_argument("--name", required=True, help="of the study, with which the names of its experiments begin")
+    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="run seeds 1 to N of each group (default: 5)")
+    parser.add_argument(
+        "-S", "--set-param", action="append", default=[], metavar="KEY=VALUE,VALUE", help="as `dvc exp run` takes it"
+    )
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="how many run at once (default: 1, or all that Slurm starts)"
+    )
+    parser.add_argument(
+        "--search", type=int, metavar="N", help="first search the params by N trials; the best one is in the study"
+    )
+    parser.add_argument("--on", choices=("queue", "slurm"), default="queue", help="DVC's queue (default), or Slurm")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run what is missing of the study, and show what there is. Return 1 if something is still missing."""
+    check(arguments)
+    name, grid, seed = arguments.name, arguments.set_param, settings.value(runs.SEED)
+    if arguments.search is None:
+        planned = plan(name, grid, range(1, arguments.seeds + 1))
+    else:
+        best = search(name, arguments.search, grid, seed)
+        print(
+            f"\nThe best of {arguments.search} trials: {best.name}. Fresh seeds say whether it is better:\n", flush=True
+        )
+        fresh = [of for of in range(1, arguments.seeds + 2) if of != seed][: arguments.seeds]
+        name = f"{name}-confirmed"
+        planned = plan(name, [], fresh) + plan(name, best.sets, fresh)
+    return run(name, planned, runner(arguments, name, planned))
+
+
+def runner(arguments: argparse.Namespace, name: str, planned: Sequence[Planned]) -> Runner:
+    """Return what runs the study `name`, as the command line has it."""
+    if arguments.on == "slurm":
+        return Slurm(name, arguments.jobs or 0)
+    return Queue([of.name for of in planned], arguments.jobs or 1)
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Raise StageError for values that no study can have, and where experiments would not start from a commit."""
+    if not re.fullmatch(r"\w[\w-]*", arguments.name):
+        raise StageError(f"--name: got {arguments.name!r}, expected letters, digits, - and _")
+    for option, least in (("seeds", 2), ("jobs", 1), ("search", 1)):
+        value = getattr(arguments, option)
+        if value is not None and value < least:
+            raise StageError(f"--{option}: got {value}, expected at least {least}")
+    changed = job.git("status", "--porcelain", "--untracked-files=no")
+    if changed:
+        raise StageError(f"a study starts from a commit; commit this, or `git restore .`:\n{changed}")
+
+
+def run(name: str, planned: Sequence[Planned], on: Runner) -> int:
+    """Run what is missing of `planned`, show the results, and return the exit status: 1 if something is missing."""
+    try:
+        missing = run_missing(name, planned, on)
+    except KeyboardInterrupt:
+        print("\nThe runs that were started go on. The same command shows them, and runs the others.", file=sys.stderr)
+        raise
+    there = runs.experiments_of_head()
+    found = [replace(runs.load(there[of.name]), name=of.name) for of in planned if of.name in there]
+    if missing:
+        print(f"Missing, {len(missing)} of {len(planned)} (the same command tries them again):")
+        print("".join(f"  {of.name}: {on.log(of.name)}\n" for of in missing))
+    if found:
+        show(name, found)
+    return 1 if missing else 0
+
+
+def run_missing(name: str, planned: Sequence[Planned], on: Runner) -> list[Planned]:
+    """Run what is missing of `planned`, and return what is missing in the end.
+
+    What failed is tried again as long as each round has a new result.
+    """
+    before = len(planned) + 1
+    with tqdm(total=len(planned), desc=name, bar_format=BAR, disable=None) as bar:
+        while True:
+            active = on.active()  # before the look at what is done: a run that ends in between is not run again
+            done = runs.experiments_of_head()
+            missing = [of for of in planned if of.name not in done]
+            bar.update(len(planned) - len(missing) - bar.n)
+            if not missing or (not active and len(missing) == before):
+                return missing
+            if not active:
+                before = len(missing)
+                on.submit(missing)
+            time.sleep(PAUSE)
+
+
+def show(name: str, found: Sequence[runs.Run]) -> None:
+    """Print the table of the runs `found`, and write their picture and the rows for `dvc plots`."""
+    groups, numbers = summary.summarise(found)
+    header, rows, notes = summary.table(groups, numbers)
+    widths = [22, 3, 14, 24, 7, 5, 14]
+    print(tabulate(rows, header, maxcolwidths=widths, maxheadercolwidths=widths, disable_numparse=True))
+    print("", *notes, "", sep="\n")
+    picture, table = FOLDER / f"{name}.png", FOLDER / f"{name}.csv"
+    files.write_whole(picture, pictures.png(summary.picture(groups)))
+    files.write_csv(table, summary.COLUMNS, summary.rows(groups))
+    print(f"{picture}; or: dvc plots show {table} -t study -x examples -y validation_loss")
+
+
+if __name__ == "__main__":
+    command.run_tool("study", main, __doc__, add_arguments)
