@@ -14,8 +14,8 @@ import pytest
 import torch
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
-from stages.common import idx
-from stages.download import digit
+from stages.common import idx, settings
+from stages.download import digit, entry
 from stages.net import exact, layers, model
 from tests import ways
 from tests.conftest import PROJECT, Clone
@@ -38,15 +38,18 @@ def seen(path: Path) -> list[np.ndarray]:
     return [image for image, _ in predict.in_place(page)]
 
 
+DIGITS = settings.load(entry.Entry, path=PROJECT / "datasets/digits/dataset.yaml")
+
+
 def with_net(clone: Clone, weights: torch.Tensor, bias: torch.Tensor) -> Clone:
     """Return `clone` with the model that computes `weights` (10, 784) times the pixels, and `bias` (10)."""
     description = ["linear 10"]
-    net = layers.build(description)
+    net = layers.build(description, (1, 28, 28), 10)
     (layer,) = (of for of in net if isinstance(of, layers.Linear))
     layer.load_state_dict({"weight": weights[:, :, None, None], "bias": bias})
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(clone.path)
-        model.write("by_hand", description, net, {})
+        model.write("by_hand", description, net, {}, DIGITS)
     return clone
 
 

@@ -15,15 +15,12 @@ import torch
 from pydantic import ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, validate_call
 from torch import Tensor, nn
 
-from stages.common import raw
-
-PIXELS = (1, 28, 28)  # channels, height, width of an image
 Shape = tuple[int, ...]
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Normalize(nn.Module):
-    """Shift and scale the pixels, (B, 1, 28, 28) in 0..1, by the `mean` and the `std` that they have."""
+    """Shift and scale the pixels, (B, C, H, W) in 0..1, by the `mean` and the `std` that they have."""
 
     def __init__(self, mean: float, std: float):
         super().__init__()
@@ -127,20 +124,25 @@ LAYERS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def build(description: list[str]) -> nn.Sequential:
-    """Return the net of the layers in `description`: pixels (B, 1, 28, 28) to logits (B, 10). Weights are not drawn.
+def measured(description: list[str], mean: float, std: float) -> list[str]:
+    """Return the layers in `description`, the `mean` and the `std` of the pixels written behind a bare `normalize`."""
+    return [f"normalize {mean} {std}" if line == "normalize" else line for line in description]
 
-    The layers are called `1_conv`, `2_relu`, … after their places in the list. Raises ValueError, which says what is
-    expected, names the layer and why it cannot be.
+
+def build(description: list[str], shape: Shape, classes: int) -> nn.Sequential:
+    """Return the net of the layers in `description`: pixels (B, *shape) to logits (B, classes). Weights are not drawn.
+
+    `linear classes` has as many features as there are `classes`. The layers are called `1_conv`, `2_relu`, … after
+    their places in the list. Raises ValueError, which says what is expected, names the layer and why it cannot be.
     """
     net = nn.Sequential()
-    shape: Shape = PIXELS
     for place, line in enumerate(description, start=1):
         name, *values = line.split() or [""]
         if name not in LAYERS:
             raise ValueError(f"one of the layers {', '.join(LAYERS)}; layer {place} is `{line}`")
         make = LAYERS[name]
         try:
+            values = [str(classes) if value == "classes" else value for value in values]
             positional = [_value(value) for value in values if "=" not in value]
             pairs = [value.partition("=") for value in values if "=" in value]
             named = {key: _value(value) for key, _, value in pairs}
@@ -156,8 +158,10 @@ def build(description: list[str]) -> nn.Sequential:
             reason = _reason(error, make) if isinstance(error, ValidationError) else str(error).splitlines()[0]
             raise ValueError(f"`{_usage(make)}`; layer {place} is `{line}` ({reason})") from None
         net.add_module(f"{place}_{name}", layer)
-    if shape != (raw.CLASSES, 1, 1):
-        raise ValueError(f"`linear {raw.CLASSES}` as the last layer; what comes out has the shape {tuple(shape)}")
+    if shape != (classes, 1, 1):
+        raise ValueError(
+            f"`linear classes` as the last layer, for {classes} classes; what comes out has the shape {tuple(shape)}"
+        )
     net.add_module("logits", nn.Flatten())
     return net
 

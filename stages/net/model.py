@@ -10,21 +10,28 @@ from typing import Any
 import torch
 from torch import nn
 
-from stages.common import files
+from stages.common import files, raw
 from stages.common.errors import StageError
 from stages.net import exact, layers
 
 MODEL = Path("models/model.pt")
+# Of a model that says nothing of its data: the pipeline knew no others
+BEFORE = {"shape": [1, 28, 28], "classes": list("0123456789"), "drawing": "centred"}
 OF_ZIP = (zipfile.BadZipFile, zlib.error)
 
 
-def write(recipe: str, description: list[str], net: nn.Module, environment: exact.Environment) -> str:
-    """Write `net`, which `description` (its layers) and `recipe` (a name) gave in `environment`; return its digest."""
+def write(
+    recipe: str, description: list[str], net: nn.Module, environment: exact.Environment, data: raw.Description
+) -> str:
+    """Write `net`, which `description` (its layers), `recipe` (a name) and `data` gave in `environment`.
+
+    Returns the digest of its weights.
+    """
     # A copy of each tensor: they are parts of one vector, which would be saved as a whole.
     weights = {name: values.cpu().clone() for name, values in net.state_dict().items()}
     digest = exact.digest(weights)
     content = io.BytesIO()
-    origin = {"recipe": recipe, "layers": description, "environment": environment}
+    origin = {"recipe": recipe, "layers": description, "environment": environment, "data": data.model_dump()}
     torch.save({**origin, "weights": weights, "weights_sha256": digest}, content)
     files.write_whole(MODEL, content.getvalue())
     return digest
@@ -46,6 +53,7 @@ def parse(content: bytes, name: str) -> dict[str, Any]:
         if zipfile.ZipFile(io.BytesIO(content)).testzip():  # PyTorch writes checksums, and checks none of them
             raise RuntimeError("a wrong checksum")
         model: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
+        model = {"data": BEFORE} | model
         if exact.digest(model["weights"]) != model["weights_sha256"]:
             raise RuntimeError("not the weights that were trained")
     except (RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError, *OF_ZIP) as error:
@@ -65,6 +73,6 @@ def parse(content: bytes, name: str) -> dict[str, Any]:
 
 def trained(model: dict[str, Any]) -> nn.Sequential:
     """Return the net that `model` holds, as the stage train wrote it, in evaluation mode."""
-    net = layers.build(model["layers"])
+    net = layers.build(model["layers"], tuple(model["data"]["shape"]), len(model["data"]["classes"]))
     net.load_state_dict(model["weights"])
     return net.eval()

@@ -16,7 +16,7 @@ import torch
 from pydantic import Field
 
 from stages.common import declared, errors, files, raw, settings
-from stages.net import exact, model
+from stages.net import exact, layers, model
 from stages.net.workers import Workers, available
 from stages.train import checkpoint, recipe
 from stages.train.fit import MEASURES, Data, fit
@@ -50,10 +50,13 @@ def main() -> None:
             exact.warn_of_other_versions("torch", "numpy")
             if device.type == "cpu" and torch.cuda.is_available():
                 print("a GPU is here: dvc exp run -S train.device=cuda", file=sys.stderr)
-        net, curve = fit(chosen, train.seed, read(device), workers, processes, unfinished)
+        data = raw.describe()
+        images = read(device, len(data.classes))
+        chosen = fitted(chosen, recipe.path(train.recipe), images)
+        net, curve = fit(chosen, train.seed, images, workers, processes, unfinished)
     if processes.rank > 0:
         return  # the first process writes for all
-    digest = model.write(train.recipe, chosen.model, net, exact.environment(device))
+    digest = model.write(train.recipe, chosen.model, net, exact.environment(device), data)
     final = dict(zip(MEASURES, curve.epochs[-1][2:], strict=True))
     parameters = sum(parameter.numel() for parameter in net.parameters())
     files.write_json(METRICS, {"weights_sha256": digest[:METRICS_DIGITS], "parameters": parameters, **final})
@@ -71,7 +74,28 @@ def find(device: Literal["cpu", "cuda"]) -> torch.device:
     return torch.device("cuda", variable("LOCAL_RANK", 0, torch.cuda.device_count() - 1, default="0"))
 
 
-def read(device: torch.device) -> Data:
+def fitted(chosen: recipe.Recipe, path: Path, data: Data) -> recipe.Recipe:
+    """Return the recipe `chosen` for `data`, whose mean and standard deviation a bare `normalize` gets.
+
+    These are of the training images. Raises StageError, which names the recipe's `path`, if a layer does not fit.
+    """
+    model = chosen.model
+    if "normalize" in model:
+        images = data.images[data.training].reshape(-1)
+        count = torch.bincount(images, minlength=256).tolist()  # whole numbers, so that no bit depends on an order
+        mean = sum(value * of for value, of in enumerate(count)) / len(images)
+        variance = sum((value - mean) ** 2 * of for value, of in enumerate(count)) / len(images)
+        model = layers.measured(model, round(mean / 255, 4), round(variance**0.5 / 255, 4))
+    try:
+        layers.build(model, data.shape, data.classes)
+    except ValueError as error:
+        channels, height, width = data.shape
+        what = f"images of {height} x {width} pixels, {channels} to a pixel, in {data.classes} classes"
+        raise errors.StageError(f"{path}: does not fit {what}\n  model: expected {error}") from None
+    return chosen.model_copy(update={"model": model})
+
+
+def read(device: torch.device, classes: int) -> Data:
     """Return what the stages download and split wrote. Raises StageError if it is damaged."""
     images, labels = (
         torch.from_numpy(raw.images("train").copy()),
@@ -85,4 +109,4 @@ def read(device: torch.device) -> Data:
             f"{SPLIT}: its two files do not have each of the {len(labels)} training images once; delete it and run"
             " `dvc repro`"
         )
-    return Data(images.to(device), labels.to(device), training, validation)
+    return Data(images.to(device), labels.to(device), training, validation, classes)
