@@ -94,7 +94,7 @@ def whole(name: str, shape: list[int]) -> Iterator[tuple[dict[str, Any], list[np
     except errors.StageError as error:
         yield {"picture": name, "error": str(error)}, []
     except (*folder.BROKEN, *folder.BOMBS) as error:
-        yield {"picture": name, "error": f"no PNG or JPEG that can be read: {error}"}, []
+        yield {"picture": name, "error": f"cannot be read: {error}"}, []
 
 
 def look(name: str) -> Iterator[tuple[dict[str, Any], list[np.ndarray]]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from stages.common import raw
 from stages.common.errors import StageError
@@ -172,7 +172,10 @@ def opened(content: bytes) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        image = ImageOps.exif_transpose(Image.open(io.BytesIO(content), formats=("PNG", "JPEG")))
+        try:
+            image = ImageOps.exif_transpose(Image.open(io.BytesIO(content), formats=("PNG", "JPEG")))
+        except UnidentifiedImageError:
+            raise ValueError("no PNG or JPEG") from None
         if image.mode[0] in "IF":
             raise ValueError(f"mode {image.mode}, expected 8 bits a colour")
         if image.has_transparency_data:

@@ -16,7 +16,7 @@ DPI, WIDTH = 200, 4.4  # dots an inch, inches
 # Okabe and Ito's palette for all kinds of colour vision: blue, vermilion, sky blue
 TRAINING, VALIDATION, TEST = "#0072B2", "#D55E00", "#56B4E9"
 QUIET, LINE = "#767676", "#DDDDDD"
-NUMBERED, LONGEST = 12, 12  # classes, and characters of a name, in the confusion matrix
+NUMBERED, LONGEST = 12, 9  # classes with numbers in the confusion matrix, and characters of a name
 DIVERGING = "PuOr"
 
 
@@ -53,7 +53,7 @@ def confusion(counts: np.ndarray, names: list[str]) -> Figure:
     if numbered:
         axes.text(middle, -0.65, "accuracy", ha="center", va="bottom", fontsize=9, color=QUIET)
     axes.set(xlabel="predicted class", ylabel="actual class", xticks=range(classes), yticks=range(classes))
-    short = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in names]
+    short = [shortened(name) for name in names]
     upright = max(map(len, short)) > 2
     size = None if numbered else max(2.0, 120 / classes)
     axes.set_xticklabels(short, rotation=90 if upright else 0, fontsize=size)
@@ -66,6 +66,11 @@ def confusion(counts: np.ndarray, names: list[str]) -> Figure:
     axes.spines[:].set_visible(False)
     axes.tick_params(which="both", length=0)
     return figure
+
+
+def shortened(name: str) -> str:
+    """Return `name`, or its beginning if it is longer than LONGEST."""
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
 
 
 def training(curve: np.ndarray) -> Figure:
@@ -101,14 +106,15 @@ def grid(images: np.ndarray, captions: list[str], ink: bool, columns: int = 6) -
     """Draw `images` (n, H, W[, 3]), each over its caption of one or more lines; `ink` on black paper is turned."""
     rows, lines = max(1, -(-len(images) // columns)), "".join(captions[:1]).count("\n") + 1
     side, text = WIDTH / columns, 0.15 * lines + 0.08  # inches
-    height = rows * (side + text)
+    high = side * images.shape[1] / images.shape[2]
+    height = rows * (high + text)
     figure = Figure(figsize=(WIDTH, height))
     axes = figure.add_axes((0, 0, 1, 1))  # one for all, in inches: axes for each image take five times as long
     for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
-        left, top = place % columns * side, place // columns * (side + text)
-        extent = (left, left + side, top + side, top)
+        left, top = place % columns * side, place // columns * (high + text)
+        extent = (left, left + side, top + high, top)
         axes.imshow(image, cmap="gray_r" if ink else "gray", vmin=0, vmax=255, extent=extent, aspect="auto")
-        axes.text(left + side / 2, top + side, caption, ha="center", va="top", fontsize=8)
+        axes.text(left + side / 2, top + high, caption, ha="center", va="top", fontsize=8)
     axes.set(xlim=(0, WIDTH), ylim=(height, 0))
     axes.set_axis_off()
     return figure
