@@ -96,6 +96,13 @@ MUTATIONS = [
         "tests/test_split.py -k whole_writers",
     ),
     Mutation(
+        "colours are mixed up",
+        FIT,
+        ".movedim(3, -1)",
+        ".movedim(3, -1).flip(-1)",
+        "tests/test_own_data.py -k in_colour_are_moved",
+    ),
+    Mutation(
         "a wrong row among the mislabelled",
         "datasets/mnist/dataset.yaml",
         "mislabelled: [947, 1621",
