@@ -335,9 +335,15 @@ def parts() -> dict[str, np.ndarray]:
 )
 def test_files_that_do_not_fit_are_refused(name: str, values: np.ndarray, message: str) -> None:
     """A label for each image of the entry's shape, and every class of the entry in both parts."""
-    download.check(parts(), ENTRIES["mnist"])
+    download.check(parts(), ENTRIES["digits"])
     with pytest.raises(StageError, match=message):
-        download.check({**parts(), name: values}, ENTRIES["mnist"])
+        download.check({**parts(), name: values}, ENTRIES["digits"])
+
+
+def test_mislabelled_rows_that_are_not_there_are_refused() -> None:
+    """MNIST's entry names rows up to 9,729, which a test part of ten images does not have."""
+    with pytest.raises(StageError, match=r"mislabelled: no such rows of the test part: 947, 1621, .* and 10 more"):
+        download.check(parts(), ENTRIES["mnist"])
 
 
 STAGE = [sys.executable, "-m", "stages.download"]

@@ -84,6 +84,8 @@ def check(arrays: Arrays, data: raw.Description) -> None:
         if missing := sorted(known - there):
             named = listed([data.classes[label] for label in missing])
             raise errors.StageError(f"{part}: no image of {named}; expected one of each class")
+    if wrong := [row for row in data.mislabelled if row >= len(arrays["t10k-labels"])]:
+        raise errors.StageError(f"mislabelled: no such rows of the test part: {listed(wrong)}")
 
 
 def listed(values: list[str] | list[int], most: int = 5) -> str:

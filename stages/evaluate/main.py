@@ -52,11 +52,9 @@ def main() -> None:
         raise errors.StageError(f"{raw.FOLDER}: no test image of class {missing}; delete it and run `dvc repro`")
     hits = np.bincount(actual[right], minlength=len(classes))
     intervals = np.array([wilson(*of) for of in zip(hits, count, strict=True)])
-    files.write_csv(
-        PREDICTIONS,
-        ("actual", "predicted", "probability"),
-        zip([classes[of] for of in actual], [classes[of] for of in predicted], probability, strict=True),
-    )
+    named = np.array(classes)
+    rows = zip(named[actual], named[predicted], probability, strict=True)
+    files.write_csv(PREDICTIONS, ("actual", "predicted", "probability"), rows)
     files.write_csv(
         PER_CLASS,
         ("class", "count", "errors", "recall", "lower", "upper", "precision", "f1"),
