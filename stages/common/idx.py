@@ -21,11 +21,11 @@ def encode(values: np.ndarray) -> bytes:
 
 def read(path: Path) -> np.ndarray:
     """Return what the IDX file at `path` holds (uint8 or int32). Raises StageError if it is none, or not whole."""
-    return decode(path.read_bytes(), str(path))
+    return decode(np.fromfile(path, np.uint8).data, str(path))
 
 
-def decode(content: bytes, name: str) -> np.ndarray:
-    """Return what `content`, that of an IDX file called `name`, holds."""
+def decode(content: bytes | memoryview, name: str) -> np.ndarray:
+    """Return what `content`, that of an IDX file called `name`, holds: the same memory, not a copy."""
     advice = "delete it and run `dvc repro`"
     if len(content) < 4 or content[:2] != bytes(2) or content[2] not in DTYPES:
         raise StageError(f"{name}: not an IDX file of bytes or integers (starts with {content[:4].hex()}); {advice}")

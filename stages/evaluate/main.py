@@ -35,7 +35,7 @@ def main() -> None:
     net = model.trained(model.read())
     data = raw.describe()
     classes = data.classes
-    images, actual = torch.from_numpy(raw.images("t10k").copy()), raw.labels("t10k").astype(np.int64)
+    images, actual = torch.from_numpy(raw.images("t10k")), raw.labels("t10k").astype(np.int64)
     with Workers(available()) as workers:
         logits = inference.predict(net, images, workers)
     loss, accuracy = inference.loss_and_accuracy(logits, torch.from_numpy(actual))

@@ -135,7 +135,7 @@ def digest(source: str) -> str:
 
 def content(shown: list[Run], models: list[dict[str, Any] | None]) -> dict[str, Any]:
     """Return what the scripts of the page draw from."""
-    test, data = torch.from_numpy(raw.images("t10k").copy()), raw.describe()
+    test, data = torch.from_numpy(raw.images("t10k")), raw.describe()
     described, nets = [], []
     for run, of in zip(shown, models, strict=True):
         predicted = run.predictions["predicted"].astype(int)

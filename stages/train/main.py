@@ -98,7 +98,7 @@ def fitted(chosen: recipe.Recipe, path: Path, data: Data) -> recipe.Recipe:
 def read(device: torch.device, classes: int) -> Data:
     """Return what the stages download and split wrote. Raises StageError if it is damaged."""
     images, labels = (
-        torch.from_numpy(raw.images("train").copy()),
+        torch.from_numpy(raw.images("train")),
         torch.from_numpy(raw.labels("train").astype(np.int64)),
     )
     training, validation = (
