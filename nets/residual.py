@@ -27,20 +27,23 @@ class Block(nn.Module):
 class ResidualNet(nn.Module):
     """A convolution and a pool, `blocks` residual blocks, a pool, and a linear layer.
 
-    Takes pixels (N, 1, 28, 28) in 0..1, and returns logits (N, 10).
+    Takes pixels (N, *shape) in 0..1, and returns logits (N, classes).
     """
 
-    def __init__(self, channels: int, blocks: int):
+    def __init__(self, shape: tuple[int, int, int], classes: int, channels: int, blocks: int):
         super().__init__()
         self.stem = layers.Sequential(
             layers.Normalize(0.1307, 0.3081),
-            layers.Conv2d(1, channels, 5, bias=False),
+            layers.Conv2d(shape[0], channels, 5, bias=False),
             layers.MaxPool2d(2),
             layers.BatchNorm2d(channels),
             layers.ReLU(),
         )
+        height, width = ((side - 4) // 2 // 4 for side in shape[1:])
         self.blocks = nn.Sequential(*(Block(channels) for _ in range(blocks)))
-        self.head = layers.Sequential(layers.MaxPool2d(4), layers.Flatten(), layers.Linear(channels * 3 * 3, 10))
+        self.head = layers.Sequential(
+            layers.MaxPool2d(4), layers.Flatten(), layers.Linear(channels * height * width, classes)
+        )
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the logits."""

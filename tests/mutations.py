@@ -128,15 +128,22 @@ MUTATIONS = [
     Mutation(
         "a writer is in both parts",
         "stages/split/main.py",
-        "return np.isin(writers, chosen)",
-        "return np.isin(writers, chosen) & (labels > 0)",
+        "return np.isin(groups, chosen)",
+        "return np.isin(groups, chosen) & (labels > 0)",
         "tests/test_split.py -k whole_writers",
     ),
     Mutation(
+        "colours are mixed up",
+        FIT,
+        ".movedim(3, -1)",
+        ".movedim(3, -1).flip(-1)",
+        "tests/test_own_data.py -k in_colour_are_moved",
+    ),
+    Mutation(
         "a wrong row among the mislabelled",
-        "stages/evaluate/main.py",
-        "MISLABELLED = (947, 1621",
-        "MISLABELLED = (947, 1622",
+        "datasets/mnist/dataset.yaml",
+        "mislabelled: [947, 1621",
+        "mislabelled: [947, 1622",
         "tests/test_evaluate.py",
     ),
 ]

@@ -20,7 +20,7 @@ Measures = list[list[float]]  # of each epoch: loss and accuracy of training ima
 
 def train(recipe: Recipe, seed: int, data: Data) -> tuple[dict[str, Tensor], list[float], Measures]:
     """Return the weights after `recipe.epochs` epochs, the loss of each step, and what each epoch measured."""
-    net = description.build(recipe.model, recipe.options)
+    net = description.build(recipe.model, recipe.options, (1, 28, 28), 10)
     description.draw_weights(net, exact.generator(seed, "weights"))
     net.double()
     apart = any(isinstance(layer, nn.BatchNorm2d | layers.Dropout) for layer in net)

@@ -52,7 +52,7 @@ def made_up(count: int, training: int) -> fit.Data:
     random = torch.Generator().manual_seed(0)
     images = torch.randint(256, (count, 28, 28), dtype=torch.uint8, generator=random)
     labels = torch.randint(10, (count,), generator=random)
-    return fit.Data(images, labels, torch.arange(training), torch.arange(training, count))
+    return fit.Data(images, labels, torch.arange(training), torch.arange(training, count), classes=10)
 
 
 def digest(name: str) -> str:

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from stages.common import raw
-from stages.net import description, exact, model
+from stages.net import exact, model
 from tests.conftest import Clone
 
 pytestmark = pytest.mark.slow
@@ -52,7 +51,7 @@ def test_each_version_is_fetched_as_it_was(finished: Clone, tmp_path: Path) -> N
         there.run("dvc", "artifacts", "get", str(clone.path), "mnist-cnn", *asked, "--out", "model.pt", "--force")
         assert (there.path / "model.pt").read_bytes() == expected, asked
     fetched = torch.load(there.path / "model.pt", weights_only=True)
-    assert model.trained(fetched)(torch.zeros(1, *description.PIXELS)).shape == (1, raw.CLASSES)
+    assert model.trained(fetched)(torch.zeros(1, 1, 28, 28)).shape == (1, 10)
     metrics = json.loads(clone.run("git", "show", "mnist-cnn@v2.0.0:metrics/train.json").stdout)
     assert exact.digest(fetched["weights"])[:12] == metrics["weights_sha256"]
     failed = there.run("dvc", "artifacts", "get", str(clone.path), "mnist-cnn", "--rev", "v3.0.0", "-o", "3", status=1)

@@ -61,7 +61,7 @@ def test_two_branches_on_a_clone_without_cache(compared: Clone, tmp_path: Path) 
     assert [run["only_right"] for run in found["runs"]] == [sorted(ours - theirs), sorted(theirs - ours)]
     assert found["runs"][0]["metrics"]["accuracy"] == len(ours) / 500
     assert found["params"] == {"train.recipe": ["fast", "quick"]}
-    counts = f"{len(ours - theirs)} against {len(theirs - ours)} digits that only main or only origin/quick"
+    counts = f"{len(ours - theirs)} against {len(theirs - ours)} images that only main or only origin/quick"
     assert len(ours) > len(theirs)
     assert found["mcnemar_p"] < 0.05
     assert found["verdict"].startswith(f"{counts} classifies correctly (p = {found['mcnemar_p']:.2g}): main is better")
@@ -90,13 +90,13 @@ def test_params_of_one_recipe_that_differ_are_named(compared: Clone, tmp_path: P
     """An edit of a value, of a layer, and a key that one file has alone, each by the name that `-S` takes."""
     clone = compared.copy(tmp_path / "clone")
     clone.replace("recipes/fast.yaml", "epochs: 2", "epochs: 3")
-    clone.replace("recipes/fast.yaml", "- linear 10", "- linear 10 bias=false")
+    clone.replace("recipes/fast.yaml", "- linear classes", "- linear classes bias=false")
     recipe = (clone.path / "recipes/fast.yaml").read_text()
     (clone.path / "recipes/fast.yaml").write_text(re.sub("shift: 1.*\n", "", recipe))
     clone.replace("params.yaml", "seed: 0 # random seed of the split", "seed: 7")
     assert compare(clone, "main")["params"] == {
         "split.seed": [0, 7],
-        "recipes/fast.yaml:model.12": ["linear 10", "linear 10 bias=false"],
+        "recipes/fast.yaml:model.12": ["linear classes", "linear classes bias=false"],
         "recipes/fast.yaml:epochs": [2, 3],
         "recipes/fast.yaml:shift": [1, None],
     }

@@ -22,15 +22,24 @@ import pytest
 from filelock import FileLock
 from torchvision.datasets import MNIST
 
-from stages.common import idx, raw
+from stages.common import idx, raw, settings
 from stages.common.errors import StageError
-from stages.download import digit, mirrors
+from stages.download import digit, entry, mirrors
 from stages.download import main as download
-from tests.conftest import Clone
+from tests.conftest import PROJECT, Clone
 
 RAW = bytes(range(256)) * 800
 PACKED = gzip.compress(RAW, mtime=0)
-FILE = mirrors.File(len(PACKED), hashlib.sha256(PACKED).hexdigest(), len(RAW), hashlib.sha256(RAW).hexdigest())
+FILE = entry.File(
+    name="x",
+    packed_bytes=len(PACKED),
+    packed_sha256=hashlib.sha256(PACKED).hexdigest(),
+    raw_bytes=len(RAW),
+    raw_sha256=hashlib.sha256(RAW).hexdigest(),
+)
+ENTRIES = {path.parent.name: settings.load(entry.Entry, path=path) for path in PROJECT.glob("datasets/*/dataset.yaml")}
+FILES = [file for kind, file in ENTRIES["mnist"].files.items() if kind != "train-groups"]
+NAMES = {file.name for file in FILES}  # of MNIST's four files
 LEFT = {"x.gz"}  # in the cache, when all went well
 
 
@@ -140,7 +149,7 @@ GOOD = {"good": 1, "moved": 1, "once-429": 2, "once-500": 2, "once-502": 2, "onc
 @pytest.mark.parametrize("behaviour", GOOD)
 def test_a_mirror_serves_at_last(server: str, tmp_path: Path, behaviour: str) -> None:
     """A redirect is followed, and what may work later is tried again: the file, whole, alone in the cache."""
-    assert mirrors.obtain("x.gz", FILE, [f"{server}/{behaviour}"], tmp_path / "cache") == PACKED
+    assert mirrors.obtain(FILE, [f"{server}/{behaviour}"], tmp_path / "cache") == PACKED
     assert Handler.calls[behaviour] == GOOD[behaviour]
     assert left(tmp_path / "cache") == LEFT
 
@@ -181,7 +190,7 @@ def test_a_mirror_that_fails_is_given_up(server: str, tmp_path: Path, behaviour:
     calls, message = BAD[behaviour]
     bad = f"{server}/{behaviour}"
     with pytest.raises(StageError) as error:
-        mirrors.obtain("x.gz", FILE, [bad], tmp_path / "cache")
+        mirrors.obtain(FILE, [bad], tmp_path / "cache")
     first, line, *rest = str(error.value).splitlines()
     assert first == "no mirror gave x.gz"
     assert line.startswith(f"  {bad}: ")
@@ -193,7 +202,7 @@ def test_a_mirror_that_fails_is_given_up(server: str, tmp_path: Path, behaviour:
     ]
     assert Handler.calls[behaviour] == calls
     assert left(tmp_path / "cache") == set()
-    assert mirrors.obtain("x.gz", FILE, [bad, f"{server}/good"], tmp_path / "cache") == PACKED
+    assert mirrors.obtain(FILE, [bad, f"{server}/good"], tmp_path / "cache") == PACKED
     assert left(tmp_path / "cache") == LEFT
 
 
@@ -209,7 +218,7 @@ def test_a_closed_port_an_unknown_host_and_folders(tmp_path: Path) -> None:
         str(tmp_path / "folder"): f"{tmp_path / 'folder'}: Is a directory",
     }
     with pytest.raises(StageError) as error:
-        mirrors.obtain("x.gz", FILE, list(places), tmp_path / "cache")
+        mirrors.obtain(FILE, list(places), tmp_path / "cache")
     for line, expected in zip(str(error.value).splitlines()[1:], places.values(), strict=False):
         assert line.strip().startswith(expected)
     assert "secret" not in str(error.value)
@@ -265,16 +274,16 @@ def test_a_pipe_in_a_folder_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_pat
         mirrors._copy(str(tmp_path / "x.gz"), len(PACKED))
     with pytest.raises(StageError, match=f"sent other bytes: {len(PACKED) + 1:,}, SHA-256"):
         (tmp_path / "y.gz").write_bytes(PACKED * 2)
-        mirrors.obtain("y.gz", FILE, [str(tmp_path)], None)
+        mirrors.obtain(FILE.model_copy(update={"name": "y"}), [str(tmp_path)], None)
 
 
 @pytest.mark.parametrize("content", [b"", PACKED[:-1], PACKED + b"x", bytes(len(PACKED))])
 def test_a_broken_cache_heals(server: str, tmp_path: Path, content: bytes) -> None:
     """What is not the file is not trusted, and replaced; what is, needs no mirror."""
     (tmp_path / "x.gz").write_bytes(content)
-    assert mirrors.obtain("x.gz", FILE, [f"{server}/good"], tmp_path) == PACKED
+    assert mirrors.obtain(FILE, [f"{server}/good"], tmp_path) == PACKED
     assert (tmp_path / "x.gz").read_bytes() == PACKED
-    assert mirrors.obtain("x.gz", FILE, [], tmp_path) == PACKED
+    assert mirrors.obtain(FILE, [], tmp_path) == PACKED
 
 
 def test_a_link_in_the_cache_is_replaced_and_what_it_names_is_kept(server: str, tmp_path: Path) -> None:
@@ -282,7 +291,7 @@ def test_a_link_in_the_cache_is_replaced_and_what_it_names_is_kept(server: str, 
     (tmp_path / "mine").write_text("mine")
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache/x.gz").symlink_to(tmp_path / "mine")
-    mirrors.obtain("x.gz", FILE, [f"{server}/good"], tmp_path / "cache")
+    mirrors.obtain(FILE, [f"{server}/good"], tmp_path / "cache")
     assert (tmp_path / "mine").read_text() == "mine"
     assert (tmp_path / "cache/x.gz").read_bytes() == PACKED
 
@@ -308,30 +317,33 @@ def test_unpacking_stops_at_the_known_size() -> None:
 def parts() -> dict[str, np.ndarray]:
     """Return ten images and labels for each part."""
     return {
-        f"{part}-{kind}-ubyte": values
+        f"{part}-{kind}": values
         for part in ("train", "t10k")
-        for kind, values in (
-            ("images-idx3", np.zeros((10, 28, 28), np.uint8)),
-            ("labels-idx1", np.arange(10, dtype=np.uint8)),
-        )
+        for kind, values in (("images", np.zeros((10, 28, 28), np.uint8)), ("labels", np.arange(10, dtype=np.uint8)))
     }
 
 
 @pytest.mark.parametrize(
     ("name", "values", "message"),
     [
-        ("train-images-idx3-ubyte", np.zeros((9, 28, 28), np.uint8), "do not fit together"),
-        ("train-images-idx3-ubyte", np.zeros((10, 32, 32), np.uint8), "do not fit together"),
-        ("t10k-labels-idx1-ubyte", np.arange(1, 11, dtype=np.uint8), "labels .* expected each of 0 to 9"),
-        ("t10k-labels-idx1-ubyte", np.zeros(10, np.uint8), r"t10k: labels \[0\]; expected each"),
+        ("train-images", np.zeros((9, 28, 28), np.uint8), "do not fit together"),
+        ("train-images", np.zeros((10, 32, 32), np.uint8), r"do not fit together; expected images \(10, 28, 28\)"),
+        ("train-images", np.zeros((10, 28, 28, 3), np.uint8), "do not fit together"),
+        ("t10k-labels", np.arange(1, 11, dtype=np.uint8), "t10k: labels without a name: 10; expected 0 to 9"),
+        ("t10k-labels", np.zeros(10, np.uint8), "t10k: no image of 1, 2, 3, 4, 5 and 4 more; expected one of each"),
     ],
 )
 def test_files_that_do_not_fit_are_refused(name: str, values: np.ndarray, message: str) -> None:
-    """A label for each image of 28 x 28, and every digit in both parts."""
-    good = {file: idx.encode(of) for file, of in parts().items()}
-    download.check(good)
+    """A label for each image of the entry's shape, and every class of the entry in both parts."""
+    download.check(parts(), ENTRIES["digits"])
     with pytest.raises(StageError, match=message):
-        download.check({**good, name: idx.encode(values)})
+        download.check({**parts(), name: values}, ENTRIES["digits"])
+
+
+def test_mislabelled_rows_that_are_not_there_are_refused() -> None:
+    """MNIST's entry names rows up to 9,729, which a test part of ten images does not have."""
+    with pytest.raises(StageError, match=r"mislabelled: no such rows of the test part: 947, 1621, .* and 10 more"):
+        download.check(parts(), ENTRIES["mnist"])
 
 
 STAGE = [sys.executable, "-m", "stages.download"]
@@ -397,19 +409,19 @@ def test_a_cache_that_cannot_be_written_is_done_without(
 ) -> None:
     """The stage says why, and takes the files from the mirror."""
     clone, environment = project(origin, tmp_path)
-    cache = tmp_path / "cache/mnist-pipeline"
-    cache.parent.mkdir()
+    cache = tmp_path / "cache/mnist-pipeline/mnist"
+    cache.parent.mkdir(parents=True)
     done = clone.run(*prepared(line), MNIST_MIRROR=str(mirror), CACHE=str(cache), **environment)
     assert f"going on without the download cache: {message.replace('cache', str(cache), 1)}" in done.stderr
-    assert left(clone.path / raw.FOLDER) == set(download.MNIST)
+    assert left(clone.path / raw.FOLDER) == NAMES
     assert not list(tmp_path.rglob("*.tmp"))
 
 
 def filled(mirror: Path, tmp_path: Path) -> Path:
     """Return a cache that has all of MNIST."""
-    cache = tmp_path / "cache/mnist-pipeline"
+    cache = tmp_path / "cache/mnist-pipeline/mnist"
     cache.mkdir(parents=True)
-    for name in download.MNIST:
+    for name in sorted(NAMES):
         shutil.copy(mirror / f"{name}.gz", cache)
     return cache
 
@@ -421,13 +433,13 @@ def test_a_cache_with_all_files_is_only_read(origin: Clone, mirror: Path, tmp_pa
     with FileLock(cache / "lock"):
         done = clone.run(*prepared(READ_ONLY), CACHE=str(cache), **environment)
     assert done.stderr == ""
-    assert left(clone.path / raw.FOLDER) == set(download.MNIST)
+    assert left(clone.path / raw.FOLDER) == NAMES
 
 
 def test_a_lock_that_is_held_is_named_and_waited_for(origin: Clone, mirror: Path, tmp_path: Path) -> None:
     """The stage says which lock it waits for, and goes on when that is free."""
     clone, environment = project(origin, tmp_path)
-    cache = tmp_path / "cache/mnist-pipeline"
+    cache = tmp_path / "cache/mnist-pipeline/mnist"
     cache.mkdir(parents=True)
     environment = {**os.environ, **environment, "MNIST_MIRROR": str(mirror)}
     with FileLock(cache / "lock"):
@@ -437,7 +449,7 @@ def test_a_lock_that_is_held_is_named_and_waited_for(origin: Clone, mirror: Path
         assert process.poll() is None
     assert process.communicate(timeout=60) == (None, "")
     assert process.returncode == 0
-    assert left(cache) == {"lock", *(f"{name}.gz" for name in download.MNIST)}
+    assert left(cache) == {"lock", *(f"{name}.gz" for name in NAMES)}
 
 
 def test_a_lock_that_stays_held_is_given_up(
@@ -446,13 +458,12 @@ def test_a_lock_that_stays_held_is_given_up(
     """After a time limit the files are taken without the cache, which is left as it is."""
     monkeypatch.setattr(mirrors, "SILENT_SECONDS", 0.1)
     monkeypatch.setattr(mirrors, "LOCK_SECONDS", 0.2)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("MNIST_MIRROR", str(tmp_path))
     (tmp_path / "x.gz").write_bytes(PACKED)
-    cache = tmp_path / "mnist-pipeline"
+    cache = tmp_path / "cache"
     cache.mkdir()
     with FileLock(cache / "lock"):
-        assert mirrors.collect({"x": FILE}, ()) == {"x": RAW}
+        assert mirrors.collect([FILE], cache) == [RAW]
     waited, given_up = capsys.readouterr().err.splitlines()
     assert waited.startswith(f"waiting for the process that holds {cache / 'lock'}, ")
     assert given_up == (
@@ -478,7 +489,7 @@ def test_a_relative_mirror_in_an_experiment(origin: Clone, mirror: Path, tmp_pat
     (tmp_path / "mnist").symlink_to(mirror)
     unreachable = {"HTTPS_PROXY": "http://127.0.0.1:9"}
     clone.run("dvc", "exp", "run", "--temp", "download", MNIST_MIRROR="../mnist", **unreachable, **environment)
-    assert left(tmp_path / "cache/mnist-pipeline") == {"lock", *(f"{name}.gz" for name in download.MNIST)}
+    assert left(tmp_path / "cache/mnist-pipeline/mnist") == {"lock", *(f"{name}.gz" for name in NAMES)}
 
 
 @pytest.mark.parametrize(
@@ -492,7 +503,7 @@ def test_what_is_no_mirror_is_refused(monkeypatch: pytest.MonkeyPatch, value: st
     """A URL that cannot be one is named, without a name and a password in it, and what was expected."""
     monkeypatch.setenv("MNIST_MIRROR", value)
     with pytest.raises(StageError, match=r"^MNIST_MIRROR: got '.*', expected a folder, or a URL") as error:
-        mirrors.collect({}, ())
+        mirrors.collect([], Path("cache"))
     assert "secret" not in str(error.value)
     assert "se/cret" not in str(error.value)
 
@@ -509,7 +520,7 @@ def test_no_space(mirror: Path, origin: Clone, tmp_path: Path) -> None:
     limited = ["sh", "-c", f"trap '' XFSZ; ulimit -f 4000; exec {sys.executable} -m stages.download"]
     failed = clone.run(*limited, status=1, MNIST_MIRROR=str(mirror), **environment)
     assert "File too large" in failed.stderr
-    assert "train-images-idx3-ubyte.gz" not in left(tmp_path / "cache/mnist-pipeline")
+    assert "train-images-idx3-ubyte.gz" not in left(tmp_path / "cache/mnist-pipeline/mnist")
     assert not list(tmp_path.rglob("*.tmp"))
     assert left(clone.path / raw.FOLDER) == set()
 
@@ -539,8 +550,8 @@ def test_eight_at_once(mirror: Path, origin: Clone, tmp_path: Path) -> None:
         running = [subprocess.Popen(STAGE, cwd=clone.path, env=environment) for clone in clones]
         assert [process.wait() for process in running] == [0] * 8
         server.shutdown()
-    assert sorted(served) == sorted(f"/{name}.gz" for name in download.MNIST)
-    assert left(tmp_path / "cache/mnist-pipeline") == {"lock", *(f"{name}.gz" for name in download.MNIST)}
+    assert sorted(served) == sorted(f"/{name}.gz" for name in NAMES)
+    assert left(tmp_path / "cache/mnist-pipeline/mnist") == {"lock", *(f"{name}.gz" for name in NAMES)}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -576,25 +587,26 @@ def test_stopped_at_any_byte(origin: Clone, mirror: Path, tmp_path: Path, number
     assert "Traceback" not in message
     assert not (clone.path / "data").exists()
     clone.run(*STAGE, MNIST_MIRROR=str(mirror), **environment)
-    assert left(tmp_path / "cache/mnist-pipeline") == {"lock", *(f"{name}.gz" for name in download.MNIST)}
+    assert left(tmp_path / "cache/mnist-pipeline/mnist") == {"lock", *(f"{name}.gz" for name in NAMES)}
 
 
 def test_a_kill_in_the_middle_of_a_write_leaves_nothing_trusted(origin: Clone, mirror: Path, tmp_path: Path) -> None:
     """The part of a file that a killed process wrote is removed by the next one."""
     clone, environment = project(origin, tmp_path)
-    cache = tmp_path / "cache/mnist-pipeline"
+    cache = tmp_path / "cache/mnist-pipeline/mnist"
     cache.mkdir(parents=True)
     (cache / "train-images-idx3-ubyte.gz.4711.tmp").write_bytes(b"a part")
     clone.run(*STAGE, MNIST_MIRROR=str(mirror), **environment)
-    assert left(cache) == {"lock", *(f"{name}.gz" for name in download.MNIST)}
+    assert left(cache) == {"lock", *(f"{name}.gz" for name in NAMES)}
 
 
 @pytest.mark.skipif("TEST_MIRRORS" not in os.environ, reason="reaches the internet: set TEST_MIRRORS=1")
-@pytest.mark.parametrize("mirror_of", [*download.MNIST_MIRRORS, *download.WRITERS_MIRRORS])
-def test_the_public_mirrors(mirror_of: str, tmp_path: Path) -> None:
-    """Each public mirror has what it is asked for."""
-    for name, file in (download.WRITERS if mirror_of in download.WRITERS_MIRRORS else download.MNIST).items():
-        assert mirrors.obtain(f"{name}.gz", file, [mirror_of], tmp_path)
+@pytest.mark.parametrize("name", sorted(name for name, of in ENTRIES.items() if of.files))
+def test_the_public_mirrors(name: str, tmp_path: Path) -> None:
+    """Each public mirror of each file of each data set has what it is asked for."""
+    for file in ENTRIES[name].files.values():
+        for mirror in file.mirrors:
+            assert mirrors.obtain(file, [mirror], tmp_path / str(file.mirrors.index(mirror)))
 
 
 def test_a_machine_with_no_way_out_is_told_so(origin: Clone, tmp_path: Path) -> None:
@@ -605,7 +617,7 @@ def test_a_machine_with_no_way_out_is_told_so(origin: Clone, tmp_path: Path) -> 
     failed = clone.run("dvc", "repro", status=None, XDG_CACHE_HOME=str(tmp_path), https_proxy=proxy, HTTPS_PROXY=proxy)
     assert time.monotonic() - start < 60
     assert failed.returncode != 0
-    for mirror in download.MNIST_MIRRORS:
+    for mirror in FILES[0].mirrors:
         assert f"{mirror}: " in failed.stderr
     assert "Traceback" not in failed.stderr
     assert not (clone.path / "data").exists()
@@ -616,7 +628,7 @@ def test_mnist_from_a_folder(mirror: Path, origin: Clone, tmp_path: Path) -> Non
     clone = origin.clone(tmp_path / "clone")
     clone.run("python", "-m", "stages.download", MNIST_MIRROR=str(mirror), XDG_CACHE_HOME=str(tmp_path / "cache"))
     found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (clone.path / raw.FOLDER).iterdir()}
-    assert found == {name: file.raw_sha256 for name, file in download.MNIST.items()}
+    assert found == {file.name: file.raw_sha256 for file in FILES}
     assert list(map(len, (MNIST(clone.path / "data/raw", train=train) for train in (True, False)))) == [60_000, 10_000]
 
 

@@ -5,8 +5,9 @@ import json
 
 import pytest
 
-from stages.evaluate import main as evaluate
-from tests.conftest import Clone
+from stages.common import settings
+from stages.download import entry
+from tests.conftest import PROJECT, Clone
 
 # Of the test digits that Northcutt, Athalye and Mueller (2021) showed to five people each: those whose label fewer than
 # three of them found right, with that label (github.com/cleanlab/label-errors, mturk/mnist_mturk.json at 5457895e).
@@ -18,7 +19,7 @@ LABELS = {
 
 def test_the_mislabelled_digits() -> None:
     """They are the fifteen of the source, and no other."""
-    assert tuple(LABELS) == evaluate.MISLABELLED
+    assert list(LABELS) == settings.load(entry.Entry, path=PROJECT / "datasets/mnist/dataset.yaml").mislabelled
 
 
 @pytest.mark.slow

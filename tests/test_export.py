@@ -69,6 +69,7 @@ def test_the_file_says_what_it_is(exported: Clone) -> None:
     known = session.get_modelmeta().custom_metadata_map
     assert known["recipe"] == "fast"
     assert known["weights_sha256"][:12] == digest
+    assert json.loads(known["classes"]) == list("0123456789")
     assert len(known["weights_sha256"]) == 64
 
 
@@ -104,10 +105,13 @@ def test_what_it_prints_can_be_run(finished: Clone, tmp_path: Path, monkeypatch:
 def test_every_recipe_can_be_exported(name: str) -> None:
     """Untrained, on images of noise: ONNX Runtime says what the net does; dropout does nothing."""
     chosen = settings.load(Recipe, path=PROJECT / f"recipes/{name}.yaml")
-    net = description.build(chosen.model, chosen.options)
+    net = description.build(chosen.model, chosen.options, (1, 28, 28), 10)
     description.draw_weights(net, exact.generator(0, "weights"))
     model = {"recipe": name, "model": chosen.model, "options": chosen.options, "weights": net.state_dict()}
-    content = export.as_onnx(model | {"weights_sha256": ""})
+    content = export.as_onnx(
+        model
+        | {"weights_sha256": "", "data": {"shape": [1, 28, 28], "classes": list("0123456789"), "drawing": "centred"}}
+    )
     images = torch.randint(256, (5, 28, 28), dtype=torch.uint8, generator=exact.generator(0, "images"))
     (logits,) = onnxruntime.InferenceSession(content).run(["logits"], {"images": images.numpy()})
     with Workers(1) as workers:

@@ -8,7 +8,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
 from stages.common import settings
-from stages.net import inference, layers
+from stages.net import description, inference, layers
 from stages.train.fit import shifted_windows
 from stages.train.recipe import Recipe
 from tests.conftest import PROJECT
@@ -21,7 +21,7 @@ def test_a_forward_pass_mixes_no_devices(path: Path) -> None:
     An operation that mixes devices fails: so it does with the images on the CPU. The backward pass needs a real GPU.
     """
     recipe = settings.load(Recipe, path=path)
-    net = layers.build(recipe.model)
+    net = description.build(recipe.model, recipe.options, (1, 28, 28), 10)
     layers.draw_from(net, torch.Generator())
     with FakeTensorMode():
         named = [*net.named_parameters(), *net.named_buffers()]

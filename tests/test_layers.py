@@ -85,7 +85,7 @@ NET = [
 def test_a_chain_gives_the_bits_of_its_layers() -> None:
     """Values, gradients and statistics of three steps: layer by layer, as one operation, and as a program run again."""
     steps = [torch.rand(8, 1, 28, 28, generator=torch.Generator().manual_seed(step)) for step in range(3)]
-    net = description.build(NET)
+    net = description.build(NET, {}, (1, 28, 28), 10)
     description.draw_weights(net, exact.generator(0, "weights"))
     found = []
     for apart in (True, False):
@@ -105,7 +105,7 @@ def test_a_chain_gives_the_bits_of_its_layers() -> None:
 
 def test_a_chain_can_be_used_twice_before_its_gradient() -> None:
     """Two forwards, then both gradients: each is that of its own values; a second gradient of one is refused."""
-    net = description.build(["conv 3 5", "relu", "linear 10"])
+    net = description.build(["conv 3 5", "relu", "linear 10"], {}, (1, 28, 28), 10)
     description.draw_weights(net, exact.generator(0, "weights"))
     pixels = [torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(step)) for step in range(2)]
     one_by_one = [torch.autograd.grad(net(of).square().sum(), net.parameters()) for of in pixels]
@@ -122,7 +122,7 @@ def test_a_chain_can_be_used_twice_before_its_gradient() -> None:
 
 def test_nan_is_not_lost() -> None:
     """One NaN among the pixels makes the image's logits and the loss NaN, through pooling and ReLU, too."""
-    net = description.build(["conv 4 5", "max_pool", "relu", "linear 10"])
+    net = description.build(["conv 4 5", "max_pool", "relu", "linear 10"], {}, (1, 28, 28), 10)
     description.draw_weights(net, exact.generator(0, "weights"))
     pixels = torch.rand(3, 1, 28, 28)
     pixels[1, 0, 14, 14] = torch.nan
@@ -169,7 +169,7 @@ def test_the_guard_names_what_is_not_exact() -> None:
     assert watched.reason().startswith("torch.ops.aten.addmm (tests/test_layers.py, line ")
     assert ", torch.ops.aten.exp (tests/test_layers.py, line " in watched.reason()
     assert description.draw_weights(net, exact.generator(0, "weights")) == ""
-    chain = description.build(NET)
+    chain = description.build(NET, {}, (1, 28, 28), 10)
     layers.draw_from(chain, exact.generator(0, "dropout"))
     with guard.watching() as watched:
         made = chain(torch.rand(3, 1, 28, 28))

@@ -28,7 +28,7 @@ TWO_BAD_ONES = """
 import sys
 from tests import mutations
 def bad(old): return mutations.Mutation(old, "stages/split/main.py", old, old, "tests/test_split.py -k seed")
-mutations.MUTATIONS[:] = [bad("return np.isin(writers, chosen)"), bad("no such text")]
+mutations.MUTATIONS[:] = [bad("return np.isin(groups, chosen)"), bad("no such text")]
 mutations.import_once = lambda: None
 sys.argv = ["mutations"]
 sys.exit(mutations.main())

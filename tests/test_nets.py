@@ -24,18 +24,18 @@ def fast() -> Recipe:
 
 def test_pixels_become_logits() -> None:
     """(B, 1, 28, 28) goes in, (B, 10) comes out."""
-    assert description.build(TINY)(torch.rand(3, 1, 28, 28)).shape == (3, 10)
+    assert description.build(TINY, {}, (1, 28, 28), 10)(torch.rand(3, 1, 28, 28)).shape == (3, 10)
 
 
 def test_parameters_are_counted() -> None:
     """4 x 25 + 4 of the convolution, 2 x 4 of the batch norm, 10 x 4 x 12 x 12 + 10 of the linear layer."""
-    assert sum(values.numel() for values in description.build(TINY).parameters()) == 104 + 8 + 5770
+    assert sum(values.numel() for values in description.build(TINY, {}, (1, 28, 28), 10).parameters()) == 104 + 8 + 5770
 
 
 def test_parameters_of_the_committed_recipe(fast: Recipe) -> None:
     """Without biases before a batch norm; with the last layer's ten."""
     expected = 24 * 25 + 2 * 24 + 80 * 24 * 25 + 2 * 80 + 96 * 80 * 9 + 2 * 96 + 10 * 96 * 4 + 10
-    assert sum(values.numel() for values in description.build(fast.model).parameters()) == expected
+    assert sum(values.numel() for values in description.build(fast.model, {}, (1, 28, 28), 10).parameters()) == expected
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,10 @@ def test_parameters_of_the_committed_recipe(fast: Recipe) -> None:
 def test_parameters_of_known_systems(recipe: str, parameters: int) -> None:
     """As many as the tutorial's own net has."""
     chosen = settings.load(Recipe, path=PROJECT / f"recipes/{recipe}.yaml")
-    assert sum(values.numel() for values in description.build(chosen.model, chosen.options).parameters()) == parameters
+    assert (
+        sum(values.numel() for values in description.build(chosen.model, chosen.options, (1, 28, 28), 10).parameters())
+        == parameters
+    )
 
 
 def test_relu_may_stand_after_max_pool() -> None:
@@ -59,7 +62,7 @@ def test_relu_may_stand_after_max_pool() -> None:
     pixels = torch.rand(8, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     results = []
     for pair in (["relu", "max_pool"], ["max_pool", "relu"]):
-        net = description.build(["conv 6 5", *pair, "conv 16 5", *pair, "linear 10"])
+        net = description.build(["conv 6 5", *pair, "conv 16 5", *pair, "linear 10"], {}, (1, 28, 28), 10)
         description.draw_weights(net, exact.generator(0, "weights"))
         logits = net(pixels)
         logits.square().sum().backward()
@@ -70,7 +73,7 @@ def test_relu_may_stand_after_max_pool() -> None:
 @pytest.mark.parametrize(("layer", "whole"), [("dropout 0.5", False), ("dropout_2d 0.5", True)])
 def test_dropout(layer: str, whole: bool) -> None:
     """In training about half of the values, or whole channels, are 0, the others doubled, as the generator says."""
-    net = description.build(["conv 100 19", layer, "linear 10"])
+    net = description.build(["conv 100 19", layer, "linear 10"], {}, (1, 28, 28), 10)
     net.train()
     values = torch.ones(4, 100, 10, 10)
     with pytest.raises(RuntimeError, match="needs a generator"):
@@ -121,7 +124,7 @@ def test_a_malformed_layer_is_refused(line: str, reason: str) -> None:
     """The message has the layer's usage, its place, the line itself, and what is wrong with it."""
     usage = rf"`{line.split()[0]}( [A-Z]+)*( \[[a-z]+=\w+\])*`"
     with pytest.raises(ValueError, match=rf"^{usage}; layer 2 is `{re.escape(line)}` \(.*{reason}.*\)$"):
-        description.build(["batch_norm", line, "linear 10"])
+        description.build(["batch_norm", line, "linear 10"], {}, (1, 28, 28), 10)
 
 
 @pytest.mark.parametrize("line", ["", "max_pol", "Conv 16 5", "conv(16, 5)", "conv: 16 5"])
@@ -129,7 +132,7 @@ def test_an_unknown_layer_is_refused(line: str) -> None:
     """The message has all the layers that there are."""
     known = "normalize, conv, linear, batch_norm, relu, max_pool, dropout, dropout_2d"
     with pytest.raises(ValueError, match=rf"^one of the layers {known}; layer 1 is `{re.escape(line)}`$"):
-        description.build([line, "linear 10"])
+        description.build([line, "linear 10"], {}, (1, 28, 28), 10)
 
 
 @pytest.mark.parametrize("damage", ["empty", "another file", "cut", "a bit of a weight", "a layer", "a digest"])
@@ -159,7 +162,7 @@ def test_a_damaged_model_is_named(
 
 def test_the_draws_are_known() -> None:
     """Weights follow from the generator alone, lie within 1 / sqrt(inputs), and their digest is this on every CPU."""
-    net = description.build(TINY)
+    net = description.build(TINY, {}, (1, 28, 28), 10)
     description.draw_weights(net, exact.generator(0, "weights"))
     assert 0.19 < net[1].weight.abs().max() <= 1 / 5
     assert net[1].weight.flatten()[:3].tolist() == [-0.11268031597137451, -0.05650047957897186, -0.07276317477226257]

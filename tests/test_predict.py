@@ -14,8 +14,8 @@ import pytest
 import torch
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
-from stages.common import idx
-from stages.download import digit
+from stages.common import idx, settings
+from stages.download import digit, entry
 from stages.net import description, exact, layers, model
 from tests import ways
 from tests.conftest import PROJECT, Clone
@@ -38,15 +38,19 @@ def seen(path: Path) -> list[np.ndarray]:
     return [image for image, _ in predict.in_place(page)]
 
 
+DIGITS = settings.load(entry.Entry, path=PROJECT / "datasets/digits/dataset.yaml")
+
+
 def with_net(clone: Clone, weights: torch.Tensor, bias: torch.Tensor) -> Clone:
     """Return `clone` with the model that computes `weights` (10, 784) times the pixels, and `bias` (10)."""
     lines = ["linear 10"]
-    net = description.build(lines)
+    net = description.build(lines, {}, (1, 28, 28), 10)
     (layer,) = (of for of in net if isinstance(of, layers.Linear))
     layer.load_state_dict({"weight": weights, "bias": bias})
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(clone.path)
-        model.write({"recipe": "by_hand", "model": lines, "options": {}, "environment": {}}, net)
+        origin = {"recipe": "by_hand", "model": lines, "options": {}, "environment": {}, "data": DIGITS.model_dump()}
+        model.write(origin, net)
     return clone
 
 

@@ -1,4 +1,4 @@
-"""Split: stratified or by writer, seeded, and nothing in two parts."""
+"""Split: stratified or by group, seeded, and nothing in two parts."""
 
 import csv
 import json
@@ -13,6 +13,7 @@ from stages.common.errors import StageError
 from stages.split import main as split
 from tests.conftest import PROJECT, Clone
 
+DIGITS = list("0123456789")
 LABELS = np.repeat(np.arange(10, dtype=np.uint8), [10, 20, 30, 40, 50, 60, 70, 80, 90, 100])
 
 
@@ -36,7 +37,7 @@ def test_whole_writers() -> None:
     """Twenty writers of 100 digits each, a fifth to validation: four whole writers, each class within one writer's."""
     random = np.random.RandomState(0)
     labels, writers = random.randint(10, size=2000), np.repeat(np.arange(20) * 7, 100)
-    chosen = split.by_writer(labels, writers, 0.2, np.random.RandomState(0))
+    chosen = split.by_group(labels, writers, 0.2, np.random.RandomState(0))
     assert len(np.unique(writers[chosen])) == 4
     assert not set(writers[chosen]) & set(writers[~chosen])
     shares = np.bincount(labels[chosen]) / np.bincount(labels)
@@ -53,7 +54,7 @@ def test_what_is_in_the_parts() -> None:
     labels = {"train": np.arange(10).repeat(2), "validation": np.arange(10), "test": np.arange(10)}
     pictures = {part: images(len(of), seed) for seed, (part, of) in enumerate(labels.items())}
     pictures["train"][1] = pictures["train"][0]
-    assert split.count_classes(labels) == {"train": [2] * 10, "validation": [1] * 10, "test": [1] * 10}
+    assert split.count_classes(labels, DIGITS) == {"train": [2] * 10, "validation": [1] * 10, "test": [1] * 10}
     assert split.count_duplicates(pictures) == 1
 
 
@@ -62,7 +63,7 @@ def test_what_overlaps_stops() -> None:
     labels = {"train": np.arange(10), "validation": np.arange(10)}
     pictures = {part: images(10, seed) for seed, part in enumerate(labels)}
     with pytest.raises(StageError, match=r"no image of class 3 in validation; change split\.validation_fraction"):
-        split.count_classes({**labels, "validation": np.array([0, 1, 2, 2, 4, 5, 6, 7, 8, 9])})
+        split.count_classes({**labels, "validation": np.array([0, 1, 2, 2, 4, 5, 6, 7, 8, 9])}, DIGITS)
     pictures["validation"][4] = pictures["train"][7]
     with pytest.raises(StageError, match="1 images are in two of the parts train, validation"):
         split.count_duplicates(pictures)
@@ -79,22 +80,22 @@ def test_a_class_left_empty_is_refused(finished: Clone, tmp_path: Path, fraction
     assert not (clone.path / "data/split").exists()
 
 
-def test_digits_have_no_writers(finished: Clone, tmp_path: Path) -> None:
-    """`writer` with `digits` fails, and says what fits."""
+def test_digits_have_no_groups(finished: Clone, tmp_path: Path) -> None:
+    """`group` with `digits` fails, and says what fits."""
     clone = finished.copy(tmp_path / "clone")
-    failed = clone.run("dvc", "exp", "run", "-S", "split.method=writer", status=None)
+    failed = clone.run("dvc", "exp", "run", "-S", "split.method=group", status=None)
     assert failed.returncode != 0
-    assert "split.method: got 'writer', but nobody says who wrote these digits" in failed.stderr
+    assert "split.method: got 'group', but nobody says which images belong together" in failed.stderr
 
 
 @pytest.mark.slow
 def test_no_writer_of_mnist_is_in_both_parts(mirror: Path, origin: Clone, tmp_path: Path) -> None:
-    """With `writer`, QMNIST's labels are fetched, too; no writer is in both parts, each class gives 9.5 to 10.5 %."""
+    """With `group`, QMNIST's labels are fetched, too; no writer is in both parts, each class gives 9.5 to 10.5 %."""
     clone = origin.clone(tmp_path / "clone")
     environment = {"MNIST_MIRROR": str(mirror), "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    clone.run("dvc", "exp", "run", "-S", "split.method=writer", "split", **environment)
+    clone.run("dvc", "exp", "run", "-S", "split.method=group", "split", **environment)
     data = json.loads((clone.path / "metrics/data.json").read_text())
-    assert data["shared_writers"] == 0
+    assert data["shared_groups"] == 0
     assert data["duplicates"] == 0
     rows = list(csv.DictReader((clone.path / "plots/classes.csv").open()))
     for row in rows:

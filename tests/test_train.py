@@ -181,7 +181,7 @@ def test_the_curve_starts_at_the_untrained_net(data: fit.Data) -> None:
     curve = fitted(data)[1]
     assert [row[:2] for row in curve.epochs] == [[0, 0], [1, 128], [2, 256]]
     assert len(curve.losses) == 4
-    net = description.build(MODEL)
+    net = description.build(MODEL, {}, (1, 28, 28), 10)
     description.draw_weights(net, exact.generator(0, "weights"))
     with Workers(1) as workers:
         assert curve.epochs[0][2:] == fit.measure(net, data, workers)
@@ -195,7 +195,7 @@ def test_a_batch_greater_than_the_training_set_is_refused(data: fit.Data) -> Non
 
 def test_the_gradient_is_that_of_plain_autograd() -> None:
     """Without batch norm, four shards give the gradient of the mean loss over the whole batch."""
-    net = description.build(["conv 4 5", "relu", "max_pool", "linear 10"])
+    net = description.build(["conv 4 5", "relu", "max_pool", "linear 10"], {}, (1, 28, 28), 10)
     description.draw_weights(net, exact.generator(0, "weights"))
     random = torch.Generator().manual_seed(0)
     pixels, labels = torch.rand(32, 1, 28, 28, generator=random), torch.randint(10, (32,), generator=random)
@@ -214,7 +214,7 @@ def test_the_gradient_is_that_of_plain_autograd() -> None:
 
 def test_running_statistics_are_the_mean_over_the_shards() -> None:
     """After one batch: a tenth of the mean of the shards' means, and the same in every replica."""
-    net = description.build(["batch_norm", "linear 10"])
+    net = description.build(["batch_norm", "linear 10"], {}, (1, 28, 28), 10)
     with Workers(1) as workers:
         gradient = ShardedGradient(net, 2, workers, Processes(torch.device("cpu"), ""))
         pixels = [torch.full((4, 1, 28, 28), 1.0), torch.full((4, 1, 28, 28), 3.0)]
@@ -294,7 +294,7 @@ def test_the_training_data_are_the_official_training_set() -> None:
         files.write_whole(raw.FOLDER / f"{part}-labels-idx1-ubyte", idx.encode(images[:, 0, 0] % 10))
     files.write_npy(stage.SPLIT / "train.npy", np.array([0, 2, 4]))
     files.write_npy(stage.SPLIT / "validation.npy", np.array([1, 3]))
-    data = stage.read(torch.device("cpu"))
+    data = stage.read(torch.device("cpu"), 10)
     assert data.images.amax((1, 2)).tolist() == data.labels.tolist() == [0, 1, 2, 3, 4]
     assert (data.training.tolist(), data.validation.tolist()) == ([0, 2, 4], [1, 3])
     for rows in ([1], [1, 2], [0, 1, 3]):
@@ -302,10 +302,10 @@ def test_the_training_data_are_the_official_training_set() -> None:
         with pytest.raises(
             StageError, match=r"data/split: its two files do not have each of the 5 training images once"
         ):
-            stage.read(torch.device("cpu"))
+            stage.read(torch.device("cpu"), 10)
     files.write_npy(stage.SPLIT / "validation.npy", np.array([1, 5]))
     with pytest.raises(StageError, match=r"validation\.npy: damaged \(.*, expected int64, of 0 to 4 in rising order\)"):
-        stage.read(torch.device("cpu"))
+        stage.read(torch.device("cpu"), 10)
 
 
 def test_loss_and_accuracy_of_known_logits() -> None:

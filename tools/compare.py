@@ -3,7 +3,7 @@
     python -m tools.compare A [B]
     python -m tools.compare --seeds [EXP...] [--against EXP...]
 
-B is the workspace unless it is named. The digits that only one of both classifies correctly decide (McNemar's exact
+B is the workspace unless it is named. The images that only one of both classifies correctly decide (McNemar's exact
 test). Whether one configuration is better than another takes several seeds of each: --seeds gives their mean and
 spread (of all experiments of HEAD, unless some are named), each group of runs that differ in the seed alone in a line.
 --against names a second group and tests the difference. All is read from what git has, so a fresh clone will do.
@@ -22,7 +22,7 @@ from stages.report.comparison import compare
 from stages.report.runs import Run
 from tools.seeds import MEASURES, compare_seeds
 
-LISTED = 20  # digits, at most, that a table names
+LISTED = 20  # images, at most, that a table names
 Table = tuple[list[str], list[list[str]], list[int]]  # header, rows, and how wide each column is at most
 
 
@@ -71,8 +71,8 @@ def of_two(first: Run, second: Run, compared: dict[str, Any]) -> Table:
     shown = [run.shown() for run in both]
     rows += [[name, *(texts.get(name, "") for texts in shown)] for name in {**shown[0], **shown[1]}]
     only = [run["only_right"] for run in compared["runs"]]
-    rows.append(["digits only it classifies correctly", *(str(len(digits)) for digits in only)])
-    listed = [", ".join(map(str, digits[:LISTED])) + (", …" if len(digits) > LISTED else "") for digits in only]
+    rows.append(["images only it classifies correctly", *(str(len(of)) for of in only)])
+    listed = [", ".join(map(str, of[:LISTED])) + (", …" if len(of) > LISTED else "") for of in only]
     return ["", first.name, second.name], [*rows, ["their numbers in the test set", *listed]], [36, 30, 30]
 
 

@@ -1,12 +1,14 @@
-"""Write the trained net as one ONNX file, preprocessing inside: bytes as MNIST has them go in, logits come out.
+"""Write the trained net as one ONNX file, preprocessing inside: bytes as the data set has them go in, logits come out.
 
     python -m tools.export [FILE]
 
-FILE is model.onnx unless it is given. Its input `images` is uint8 (batch, 28, 28), paper 0 and ink 255; its output
-`logits` is float32 (batch, 10); a batch may have any size. Needs models/model.pt (`dvc repro`) and the extra `onnx`.
+FILE is model.onnx unless it is given. Its input `images` is uint8 (batch, height, width), or (batch, height, width, 3)
+in colour; its output `logits` is float32 (batch, classes); a batch may have any size. The names of the classes are in
+the file's metadata. Needs models/model.pt (`dvc repro`) and the extra `onnx`.
 """
 
 import argparse
+import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.common import command, errors, files
-from stages.net import description, exact, inference, model
+from stages.net import exact, inference, model
 
 INSTALL = "uv pip install -r pyproject.toml --extra onnx -c requirements-dev.lock"
 
@@ -29,9 +31,12 @@ def main(arguments: argparse.Namespace) -> None:
     """Write the file that the command line names, and say how it is run."""
     file: Path = arguments.file
     exact.pin()
-    content = as_onnx(model.read())
+    trained = model.read()
+    content = as_onnx(trained)
     files.write_whole(file, content)
-    print(f"{file}: {len(content):,} bytes. With uint8 `images` (batch, 28, 28), paper 0 and ink 255, run")
+    ink = ", paper 0 and ink 255" if trained["data"]["drawing"] != "none" else ""
+    shape = ", ".join(map(str, shape_of(trained)))
+    print(f"{file}: {len(content):,} bytes. With uint8 `images` (batch, {shape}){ink}, run")
     print(f"  onnxruntime.InferenceSession({str(file)!r}).run(['logits'], {{'images': images}})[0]")
 
 
@@ -43,14 +48,21 @@ class Reader(nn.Module):
         self.net = net
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits (B, 10) of `images` (B, 28, 28; bytes)."""
+        """Return the logits (B, classes) of `images` (B, H, W[, 3]; bytes)."""
         return self.net(inference.scaled(images))
+
+
+def shape_of(trained: dict[str, Any]) -> tuple[int, ...]:
+    """Return the shape of an image for the net `trained`: height, width and, in colour, 3."""
+    channels, height, width = trained["data"]["shape"]
+    return (height, width) if channels == 1 else (height, width, channels)
 
 
 def as_onnx(trained: dict[str, Any]) -> bytes:
     """Return `trained`, a model as the stage train wrote it, as the content of an ONNX file: always the same bytes.
 
-    The file's metadata say the recipe and `weights_sha256`. Raises StageError if the extra `onnx` is not installed.
+    The file's metadata say the recipe, `weights_sha256` and the names of the classes (a list as JSON). Raises
+    StageError if the extra `onnx` is not installed.
     """
     try:
         import onnx
@@ -61,7 +73,7 @@ def as_onnx(trained: dict[str, Any]) -> bytes:
         warnings.simplefilter("ignore", FutureWarning)  # PyTorch 2.11 warns of its own code
         program: Any = torch.onnx.export(
             Reader(model.trained(trained)).eval(),
-            (torch.zeros(2, *description.PIXELS[1:], dtype=torch.uint8),),
+            (torch.zeros(2, *shape_of(trained), dtype=torch.uint8),),
             input_names=["images"],
             output_names=["logits"],
             dynamic_shapes=({0: torch.export.Dim("batch")},),
@@ -72,6 +84,7 @@ def as_onnx(trained: dict[str, Any]) -> bytes:
     for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info):
         part.ClearField("metadata_props")  # PyTorch's notes for debugging, with paths of this machine
     known = {"recipe": trained["recipe"], "weights_sha256": trained["weights_sha256"]}
+    known["classes"] = json.dumps(trained["data"]["classes"])
     onnx.helper.set_model_props(exported, known)
     onnx.checker.check_model(exported, full_check=True)
     return exported.SerializeToString(deterministic=True)

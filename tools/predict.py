@@ -1,10 +1,12 @@
-"""Read your own digits: pictures of any size, dark on light or light on dark, the digits anywhere in the frame.
+"""Classify your own pictures: digits anywhere in the frame, or pictures as those that the net was trained on.
 
     python -m tools.predict PICTURE...
 
-A PICTURE is a PNG, JPEG, BMP, TIFF or WebP file, a folder of them, or - for standard input. Needs models/model.pt
-(`dvc repro`) and nothing else. The exit status is 2 if a picture cannot be read, or shows something that is no clear
-digit; the others are still answered.
+A PICTURE is a file, a folder of files, or - for standard input. A net that was trained on digits as MNIST has them
+reads those that it finds in a PNG, JPEG, BMP, TIFF or WebP of any size, dark on light or light on dark. Another net
+classifies a PNG or JPEG as a whole, scaled as the stage download does it. Needs models/model.pt (`dvc repro`) and
+nothing else. The exit status is 2 if a picture cannot be read, or shows something that is no clear digit; the others
+are still answered.
 """
 
 import argparse
@@ -17,8 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from stages.common import command, errors, files, raw
-from stages.download import digit
+from stages.common import command, errors, files
+from stages.download import digit, folder
 from stages.net import exact, inference, model
 from stages.net.workers import Workers
 from stages.report import pictures
@@ -41,11 +43,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Read the pictures that the command line names, and print what they show."""
     exact.pin()
-    net = model.trained(model.read())
+    trained = model.read()
+    net, data = model.trained(trained), trained["data"]
+    classes: list[str] = data["classes"]
+    digits = data["drawing"] == "centred"
     answers: list[dict[str, Any]] = []
     images: list[np.ndarray] = []
     for name in found(arguments.pictures):
-        for answer, seen in look(name):
+        for answer, seen in look(name) if digits else whole(name, data["shape"]):
             answers.append(answer)
             images += seen
     if images:
@@ -54,14 +59,20 @@ def main(arguments: argparse.Namespace) -> int:
         probabilities = inference.probabilities(logits).numpy()
         rows = iter(probabilities)
         for answer in answers:
-            name_digits(answer, rows)
+            if digits:
+                name_digits(answer, rows)
+            elif "error" not in answer:
+                row = next(rows)
+                answer["class"] = classes[row.argmax()]
+                answer["probabilities"] = dict(zip(classes, row.round(6).tolist(), strict=True))
     if arguments.json:
         print(json.dumps(answers, indent=2))
     else:
-        show(answers)
+        show(answers, classes)
     if images and arguments.show:
-        captions = [f"{row.argmax()}  {row.max():.0%}" for row in probabilities[:MOST_SHOWN]]
-        files.write_whole(arguments.show, pictures.png(pictures.grid(np.stack(images[:MOST_SHOWN]), captions)))
+        captions = [f"{classes[row.argmax()]}  {row.max():.0%}" for row in probabilities[:MOST_SHOWN]]
+        figure = pictures.grid(np.stack(images[:MOST_SHOWN]), captions, data["drawing"] != "none")
+        files.write_whole(arguments.show, pictures.png(figure))
     return 2 if any("error" in answer for answer in answers) else 0
 
 
@@ -74,6 +85,16 @@ def found(names: list[str]) -> Iterator[str]:
         except OSError:  # no folder, or one that cannot be read, which `read` will say
             inside = []
         yield from sorted(map(str, inside)) or [name]
+
+
+def whole(name: str, shape: list[int]) -> Iterator[tuple[dict[str, Any], list[np.ndarray]]]:
+    """Yield the answer so far on the picture called `name`, and its image of `shape` (channels, height, width)."""
+    try:
+        yield {"picture": name}, [folder.fitted(folder.opened(pages.content_of(name)), shape)]
+    except errors.StageError as error:
+        yield {"picture": name, "error": str(error)}, []
+    except (*folder.BROKEN, *folder.BOMBS) as error:
+        yield {"picture": name, "error": f"cannot be read: {error}"}, []
 
 
 def look(name: str) -> Iterator[tuple[dict[str, Any], list[np.ndarray]]]:
@@ -145,11 +166,20 @@ def name_digits(answer: dict[str, Any], rows: Iterator[np.ndarray]) -> None:
         answer["digit"] = clear[0]["digit"]
 
 
-def show(answers: list[dict[str, Any]]) -> None:
-    """Print a table of digits and probabilities in percent; then, on standard error, what is no clear digit."""
+def show(answers: list[dict[str, Any]], classes: list[str]) -> None:
+    """Print a table of digits and probabilities in percent; then, on standard error, what is no clear digit.
+
+    Of pictures that are classified as a whole, the table has the class and its probability.
+    """
     if any(answer.get("digits") for answer in answers):
-        print("digit", *(f"{label:>5}" for label in range(raw.CLASSES)), " picture")
+        print("digit", *(f"{name:>5}" for name in classes), " picture")
+    width = max(map(len, ["class", *classes]))
+    if any("class" in answer for answer in answers):
+        print(f"{'class':<{width}}  percent  picture")
     for answer in answers:
+        if "class" in answer:
+            percent = 100 * answer["probabilities"][answer["class"]]
+            print(f"{answer['class']:<{width}}  {percent:7.1f}  {title(answer)}")
         digits = answer.get("digits", [])
         for place, of in enumerate(digits, start=1):
             percents = (f"{100 * probability:5.1f}" for probability in of["probabilities"])

@@ -20,18 +20,23 @@ def fingerprint(stage: str) -> Fingerprint:
     params = settings.read(settings.PARAMS)
     declared = settings.read(Path("dvc.yaml"))["stages"][stage]
     found: Fingerprint = {}
-    for dep in map(Path, declared["deps"]):
+    for dep in (Path(_filled(params, dep)) for dep in declared["deps"]):
         for file in sorted(dep.rglob("*")) if dep.is_dir() else [dep]:
             if file.is_file() and not IGNORED.search(file.as_posix()):
                 with file.open("rb") as content:
                     found[file.as_posix()] = hashlib.file_digest(content, "sha256").hexdigest()
-    for param in declared["params"]:
-        if isinstance(param, dict):  # a params file as a whole; DVC fills `${train.recipe}` in
-            (name,) = (re.sub(r"\$\{([^}]+)\}", lambda key: str(_look_up(params, key[1])), name) for name in param)
+    for param in declared.get("params", []):
+        if isinstance(param, dict):  # a params file as a whole
+            (name,) = (_filled(params, name) for name in param)
             found[name] = json.dumps(settings.read(Path(name)), sort_keys=True)
         else:
             found[f"{settings.PARAMS}: {param}"] = json.dumps(_look_up(params, param), sort_keys=True)
     return found
+
+
+def _filled(params: Any, name: str) -> str:
+    """Return `name` with the params in it that DVC fills in, such as `${train.recipe}`."""
+    return re.sub(r"\$\{([^}]+)\}", lambda key: str(_look_up(params, key[1])), name)
 
 
 def _look_up(values: Any, key: str) -> Any:

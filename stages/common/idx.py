@@ -6,25 +6,26 @@ import numpy as np
 
 from stages.common.errors import StageError
 
-UNSIGNED_BYTE = 0x08
-DTYPES = {UNSIGNED_BYTE: "u1", 0x0C: ">i4"}
+DTYPES = {0x08: "u1", 0x0C: ">i4"}
 
 
 def encode(values: np.ndarray) -> bytes:
-    """Return `values` (uint8, any shape) as the bytes of an IDX file. Raises TypeError for another dtype."""
-    if values.dtype != np.uint8:
-        raise TypeError(f"got {values.dtype}, expected uint8")
-    header = np.array([UNSIGNED_BYTE << 8 | values.ndim, *values.shape], dtype=">u4")
-    return header.tobytes() + values.tobytes()
+    """Return `values` (uint8 or int32, any shape) as the bytes of an IDX file. Raises TypeError for another dtype."""
+    for code, dtype in DTYPES.items():
+        if values.dtype == np.dtype(dtype).newbyteorder("="):
+            header = np.array([code << 8 | values.ndim, *values.shape], dtype=">u4")
+            flat = np.ascontiguousarray(values, dtype).reshape(-1).view(np.uint8)
+            return b"".join([header.tobytes(), flat.data])
+    raise TypeError(f"got {values.dtype}, expected uint8 or int32")
 
 
 def read(path: Path) -> np.ndarray:
     """Return what the IDX file at `path` holds (uint8 or int32). Raises StageError if it is none, or not whole."""
-    return decode(path.read_bytes(), str(path))
+    return decode(np.fromfile(path, np.uint8).data, str(path))
 
 
-def decode(content: bytes, name: str) -> np.ndarray:
-    """Return what `content`, that of an IDX file called `name`, holds."""
+def decode(content: bytes | memoryview, name: str) -> np.ndarray:
+    """Return what `content`, that of an IDX file called `name`, holds: the same memory, not a copy."""
     advice = "delete it and run `dvc repro`"
     if len(content) < 4 or content[:2] != bytes(2) or content[2] not in DTYPES:
         raise StageError(f"{name}: not an IDX file of bytes or integers (starts with {content[:4].hex()}); {advice}")

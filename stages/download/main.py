@@ -2,97 +2,108 @@
 
     python -m stages.download
 
-`download.dataset` in params.yaml says which one:
-  mnist   the 70,000 digits of LeCun, Cortes and Burges, from the user's cache, from MNIST_MIRROR (an environment
-          variable: a folder or a base URL) or from a public mirror; every file is checked against its size and SHA-256.
-          Where `split.method` is `writer`, QMNIST's labels, which say who wrote each digit, come with it.
-  digits  the 1,797 digits that ship inside scikit-learn, brought to MNIST's format: needs no network.
+`download.dataset` in params.yaml names an entry of the table: datasets/NAME/dataset.yaml, which says where the images
+come from:
+  files     IDX files, from the user's cache, from MNIST_MIRROR (an environment variable: a folder or a base URL) or
+            from a public mirror; every file is checked against its size and SHA-256. Where `split.method` is `group`,
+            the file that says who wrote each image comes with them;
+  package   the 1,797 digits that ship inside scikit-learn, brought to MNIST's format: needs no network;
+  pictures  a folder of PNG and JPEG files for each class, beside the entry: see docs/own-data.md.
 """
 
-from typing import Literal
-
 import numpy as np
+import platformdirs
 
 from stages.common import errors, files, idx, raw, settings
-from stages.download import digit
-from stages.download.mirrors import File, collect
+from stages.download import digit, entry, folder, mirrors
 
-MNIST = {
-    "train-images-idx3-ubyte": File(
-        9_912_422, "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-        47_040_016, "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-    ),
-    "train-labels-idx1-ubyte": File(
-        28_881, "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-        60_008, "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-    ),
-    "t10k-images-idx3-ubyte": File(
-        1_648_877, "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-        7_840_016, "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-    ),
-    "t10k-labels-idx1-ubyte": File(
-        4_542, "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
-        10_008, "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-    ),
-}  # fmt: skip
-MNIST_MIRRORS = (
-    "https://ossci-datasets.s3.amazonaws.com/mnist",
-    "https://storage.googleapis.com/cvdf-datasets/mnist",
-)
-# Who wrote each digit of MNIST's training set (Yadav and Bottou 2019)
-WRITERS = {
-    "qmnist-train-labels-idx2-int": File(
-        463_024, "2c05dc77f6b916b38e455e97ab129a42a444f3dbef09b278a366f82904e0dd9f",
-        1_920_012, "bb1b6e1ec7b04fd5696f1ed50b5f58f8ef195118edd5c93c81783df9740b8ac5",
-    ),
-}  # fmt: skip
-WRITERS_MIRRORS = ("https://raw.githubusercontent.com/facebookresearch/qmnist/master",)
 # scikit-learn's digits come writer after writer: most of the last 500 are by hands that the first 1,297 are not.
 DIGITS_TEST = 500
+Arrays = dict[str, np.ndarray]  # by what they are: "train-images", "train-labels", "t10k-images", …
 
 
 class Download(settings.Settings):
     """The section `download` of params.yaml."""
 
-    dataset: Literal["mnist", "digits"]
+    dataset: str
 
 
 def main() -> None:
-    """Write the data set's IDX files."""
-    dataset = settings.load(Download, "download").dataset
-    with_writers = settings.value("split.method") == "writer"
-    if dataset == "digits":
-        contents = digits()
+    """Write the data set's IDX files, and its description."""
+    name = settings.load(Download, "download").dataset
+    with_groups = settings.value("split.method") == "group"
+    chosen = entry.load(name)
+    if chosen.package:
+        arrays = digits()
+    elif chosen.pictures:
+        arrays = folder.arrays(entry.path(name).parent, chosen)
     else:
-        contents = collect(MNIST, MNIST_MIRRORS) | (collect(WRITERS, WRITERS_MIRRORS) if with_writers else {})
-    check(contents)
-    for name, content in contents.items():
-        files.write_whole(raw.FOLDER / name, content)
-    print(f"{raw.FOLDER}: {dataset}, {len(raw.labels('train')):,} training and {len(raw.labels('t10k')):,} test images")
+        arrays = from_mirrors(name, chosen, with_groups)
+    check(arrays, chosen)
+    contents = {f"{kind}-idx{values.ndim}-{TYPES[values.dtype.kind]}": values for kind, values in arrays.items()}
+    for other in raw.FOLDER.glob("*"):
+        if other.is_file() and other.name not in contents:
+            other.unlink()  # of another data set, where DVC did not remove it before
+    for file, values in contents.items():
+        files.write_whole(raw.FOLDER / file, idx.encode(values))
+    described = raw.Description(**chosen.model_dump(include=set(raw.Description.model_fields)))
+    files.write_json(raw.DESCRIPTION, described.model_dump())
+    sizes = [len(arrays[f"{part}-labels"]) for part in ("train", "t10k")]
+    print(f"{raw.FOLDER}: {name}, {sizes[0]:,} training and {sizes[1]:,} test images")
 
 
-def check(contents: dict[str, bytes]) -> None:
-    """Raise StageError unless the images and labels in `contents` fit together: 28 x 28, a label each, of 0 to 9."""
+TYPES = {"u": "ubyte", "i": "int"}
+
+
+def from_mirrors(name: str, chosen: entry.Entry, with_groups: bool) -> Arrays:
+    """Return what the files of `chosen`, the entry called `name`, hold; the groups only if they are asked for."""
+    wanted = {kind: file for kind, file in chosen.files.items() if with_groups or kind != "train-groups"}
+    found = mirrors.collect(list(wanted.values()), platformdirs.user_cache_path("mnist-pipeline") / name)
+    arrays: Arrays = {}
+    for (kind, file), content in zip(wanted.items(), found, strict=True):
+        values = idx.decode(content, file.name)[file.from_row :]
+        if file.column is not None:
+            values = values[:, file.column].astype(np.uint8 if kind.endswith("labels") else np.int32)
+        arrays[kind] = values
+    return arrays
+
+
+def check(arrays: Arrays, data: raw.Description) -> None:
+    """Raise StageError unless images and labels fit together: of the shape of `data`, a label each, of its classes."""
+    channels, height, width = data.shape
     for part in ("train", "t10k"):
-        images, labels = (
-            idx.decode(contents[name], name) for name in (f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte")
-        )
-        if images.shape != (len(labels), 28, 28) or labels.ndim != 1:
-            raise errors.StageError(f"{part}: images {images.shape} and labels {labels.shape} do not fit together")
-        if sorted(set(labels.tolist())) != list(range(raw.CLASSES)):
-            raise errors.StageError(f"{part}: labels {sorted(set(labels.tolist()))}; expected each of 0 to 9")
+        images, labels = arrays[f"{part}-images"], arrays[f"{part}-labels"]
+        shape = (len(labels), height, width) + (() if channels == 1 else (channels,))
+        if images.shape != shape or labels.ndim != 1:
+            raise errors.StageError(
+                f"{part}: images {images.shape} and labels {labels.shape} do not fit together; expected images {shape}"
+            )
+        there, known = set(labels.tolist()), set(range(len(data.classes)))
+        if unknown := sorted(there - known):
+            raise errors.StageError(f"{part}: labels without a name: {listed(unknown)}; expected 0 to {len(known) - 1}")
+        if missing := sorted(known - there):
+            named = listed([data.classes[label] for label in missing])
+            raise errors.StageError(f"{part}: no image of {named}; expected one of each class")
+    if wrong := [row for row in data.mislabelled if row >= len(arrays["t10k-labels"])]:
+        raise errors.StageError(f"mislabelled: no such rows of the test part: {listed(wrong)}")
 
 
-def digits() -> dict[str, bytes]:
-    """Return scikit-learn's digits as MNIST's four files, by name: the last 500 are the test part."""
-    from sklearn.datasets import load_digits  # costs seconds, and `mnist` does not need it
+def listed(values: list[str] | list[int], most: int = 5) -> str:
+    """Return `values` as text, the first ones if they are many."""
+    more = f" and {len(values) - most:,} more" if len(values) > most else ""
+    return ", ".join(map(str, values[:most])) + more
+
+
+def digits() -> Arrays:
+    """Return scikit-learn's digits in MNIST's format: the last 500 are the test part."""
+    from sklearn.datasets import load_digits  # costs seconds, and the other data sets do not need it
 
     images, labels = load_digits(return_X_y=True)
     pixels = np.stack([digit.as_mnist(image.reshape(8, 8)) for image in images])
     labels = labels.astype(np.uint8)
     return {
-        "train-images-idx3-ubyte": idx.encode(pixels[:-DIGITS_TEST]),
-        "train-labels-idx1-ubyte": idx.encode(labels[:-DIGITS_TEST]),
-        "t10k-images-idx3-ubyte": idx.encode(pixels[-DIGITS_TEST:]),
-        "t10k-labels-idx1-ubyte": idx.encode(labels[-DIGITS_TEST:]),
+        "train-images": pixels[:-DIGITS_TEST],
+        "train-labels": labels[:-DIGITS_TEST],
+        "t10k-images": pixels[-DIGITS_TEST:],
+        "t10k-labels": labels[-DIGITS_TEST:],
     }

@@ -11,10 +11,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
-import platformdirs
 import requests
 import urllib3
 from filelock import FileLock, Timeout
@@ -23,6 +21,7 @@ from tqdm import tqdm
 
 from stages.common import files
 from stages.common.errors import StageError
+from stages.download.entry import File
 
 CONNECT_SECONDS, READ_SECONDS, DEADLINE_SECONDS = 5, 10, 300  # to connect, for each read, and for all of a file
 SILENT_SECONDS, LOCK_SECONDS = 3, 120  # before a process says that it waits for another, and before it goes on alone
@@ -31,28 +30,18 @@ TRY_AGAIN = (429, 500, 502, 503, 504)  # answers that may be others a moment lat
 MOST_REDIRECTS = 5
 
 
-class File(NamedTuple):
-    """A file as the mirrors serve it, packed by gzip, and as it is unpacked."""
-
-    packed_bytes: int
-    packed_sha256: str
-    raw_bytes: int
-    raw_sha256: str
-
-
 class RefusedError(Exception):
     """A mirror gave something else than the file; the message says what."""
 
 
-def collect(wanted: dict[str, File], mirrors: tuple[str, ...]) -> dict[str, bytes]:
-    """Return the files `wanted`, unpacked, by name: from the user's cache, MNIST_MIRROR or one of `mirrors`."""
-    places = [*own_mirror(), *mirrors]
-    cache = platformdirs.user_cache_path("mnist-pipeline")
-    packed = {name: content for name, file in wanted.items() if (content := _cached(cache / f"{name}.gz", file))}
-    if missing := [name for name in wanted if name not in packed]:
+def collect(wanted: list[File], cache: Path) -> list[bytes]:
+    """Return the files `wanted`, unpacked: from the folder `cache`, MNIST_MIRROR or one of their mirrors."""
+    own = own_mirror()
+    packed = {file.name: content for file in wanted if (content := _cached(cache / f"{file.name}.gz", file))}
+    if missing := [file for file in wanted if file.name not in packed]:
         with _locked(cache) as writable:
-            packed |= {name: obtain(f"{name}.gz", wanted[name], places, writable) for name in missing}
-    return {name: unpack(packed[name], file) for name, file in wanted.items()}
+            packed |= {file.name: obtain(file, [*own, *file.mirrors], writable) for file in missing}
+    return [unpack(packed[file.name], file) for file in wanted]
 
 
 def own_mirror() -> list[str]:
@@ -98,11 +87,12 @@ def _say_uncached(path: Path, error: OSError) -> None:
     print(f"going on without the download cache: {path}: {error.strerror or error}", file=sys.stderr, flush=True)
 
 
-def obtain(name: str, file: File, mirrors: list[str], cache: Path | None) -> bytes:
-    """Return `file`, packed, as it is in `cache` under `name`, asking `mirrors` (URLs or folders) if it is not there.
+def obtain(file: File, mirrors: list[str], cache: Path | None) -> bytes:
+    """Return `file`, packed, as it is in `cache`, asking `mirrors` (URLs or folders) if it is not there.
 
     Raises StageError if none gives it, saying of each why not.
     """
+    name, most = f"{file.name}.gz", file.packed_bytes or file.raw_bytes
     path = cache / name if cache else None
     if path and (content := _cached(path, file)):
         return content
@@ -110,11 +100,11 @@ def obtain(name: str, file: File, mirrors: list[str], cache: Path | None) -> byt
     for mirror in mirrors:
         try:
             take = fetch if "://" in mirror else _copy
-            content = take(f"{mirror}/{name}", file.packed_bytes)
+            content = take(f"{mirror}/{name}", most)
             if not _is(content, file):
                 raise RefusedError(
                     f"sent other bytes: {len(content):,}, SHA-256 {hashlib.sha256(content).hexdigest()[:16]}…, not"
-                    f" {file.packed_bytes:,}, {file.packed_sha256[:16]}…"
+                    f" {most:,}, {file.packed_sha256[:16]}…"
                 )
         except RefusedError as refused:
             refusals.append(f"{_public(mirror)}: {refused}")
@@ -133,7 +123,7 @@ def obtain(name: str, file: File, mirrors: list[str], cache: Path | None) -> byt
 
 
 def _is(content: bytes, file: File) -> bool:
-    return len(content) == file.packed_bytes and hashlib.sha256(content).hexdigest() == file.packed_sha256
+    return hashlib.sha256(content).hexdigest() == file.packed_sha256
 
 
 def _cached(path: Path, file: File) -> bytes | None:
@@ -218,8 +208,8 @@ def unpack(packed: bytes, file: File) -> bytes:
     """Return what `packed` holds. Raises StageError if it is not `file`; never unpacks more than that has."""
     with gzip.open(io.BytesIO(packed)) as stream:
         content = stream.read(file.raw_bytes + 1)
-    if len(content) != file.raw_bytes or hashlib.sha256(content).hexdigest() != file.raw_sha256:
-        raise StageError(f"what was unpacked is not the {file.raw_bytes:,} bytes {file.raw_sha256[:16]}…")
+    if len(content) != file.raw_bytes or file.raw_sha256 not in (None, hashlib.sha256(content).hexdigest()):
+        raise StageError(f"{file.name}: what was unpacked is not the {file.raw_bytes:,} bytes that it has")
     return content
 
 

@@ -17,7 +17,7 @@ import torch
 from scipy import stats
 from sklearn.metrics import precision_recall_fscore_support
 
-from stages.common import errors, files, raw, settings
+from stages.common import errors, files, raw
 from stages.net import exact, inference, model
 from stages.net.workers import Workers, available
 
@@ -27,8 +27,6 @@ PREDICTIONS, PER_CLASS, RELIABILITY = (
 )
 CONFIDENCE = 0.95
 BINS = 15  # of the expected calibration error
-# Test digits of MNIST whose label people, asked again, found wrong (Northcutt, Athalye, Mueller 2021); rows from 0
-MISLABELLED = (947, 1621, 1901, 2130, 2462, 2597, 2654, 3520, 3558, 5937, 6651, 6783, 8527, 9679, 9729)
 
 
 def main() -> None:
@@ -36,7 +34,9 @@ def main() -> None:
     exact.pin()
     exact.warn_of_other_versions("torch", "numpy", "scipy", "scikit-learn")
     net = model.trained(model.read())
-    images, actual = torch.from_numpy(raw.images("t10k").copy()), raw.labels("t10k").astype(np.int64)
+    data = raw.describe()
+    classes = data.classes
+    images, actual = torch.from_numpy(raw.images("t10k")), raw.labels("t10k").astype(np.int64)
     with Workers(available()) as workers:
         logits = inference.predict(net, images, workers)
     loss, accuracy = inference.loss_and_accuracy(logits, torch.from_numpy(actual))
@@ -46,19 +46,20 @@ def main() -> None:
     probability = inference.probabilities(logits).amax(1).numpy().round(4)
     bins = calibration(probability, right)
     precision, recall, f1, count = precision_recall_fscore_support(
-        actual, predicted, labels=range(raw.CLASSES), zero_division=0.0
+        actual, predicted, labels=range(len(classes)), zero_division=0.0
     )
     if not count.all():
-        raise errors.StageError(f"{raw.FOLDER}: no test image of class {count.argmin()}; delete it and run `dvc repro`")
-    hits = np.bincount(actual[right], minlength=raw.CLASSES)
+        missing = classes[count.argmin()]
+        raise errors.StageError(f"{raw.FOLDER}: no test image of class {missing}; delete it and run `dvc repro`")
+    hits = np.bincount(actual[right], minlength=len(classes))
     intervals = np.array([wilson(*of) for of in zip(hits, count, strict=True)])
-    files.write_csv(
-        PREDICTIONS, ("actual", "predicted", "probability"), zip(actual, predicted, probability, strict=True)
-    )
+    named = np.array(classes)
+    rows = zip(named[actual], named[predicted], probability, strict=True)
+    files.write_csv(PREDICTIONS, ("actual", "predicted", "probability"), rows)
     files.write_csv(
         PER_CLASS,
         ("class", "count", "errors", "recall", "lower", "upper", "precision", "f1"),
-        zip(range(raw.CLASSES), count, count - hits, recall, *intervals.T, precision, f1, strict=True),
+        zip(classes, count, count - hits, recall, *intervals.T, precision, f1, strict=True),
     )
     files.write_csv(
         RELIABILITY,
@@ -71,10 +72,10 @@ def main() -> None:
         "loss": loss,
         "expected_calibration_error": expected_calibration_error(bins),
         "macro_f1": math.fsum(f1) / len(f1),
-        "per_class": {str(digit): float(recall[digit]) for digit in range(raw.CLASSES)},
+        "per_class": {name: float(of) for name, of in zip(classes, recall, strict=True)},
     }
-    if settings.value("download.dataset") == "mnist":
-        metrics["accuracy_without_mislabelled"] = float(np.delete(right, MISLABELLED).mean())
+    if data.mislabelled:
+        metrics["accuracy_without_mislabelled"] = float(np.delete(right, data.mislabelled).mean())
     files.write_json(METRICS, metrics)
     print(f"{METRICS}: accuracy {accuracy:.2%}, {metrics['errors']} errors in {len(actual):,} test images")
 

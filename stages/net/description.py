@@ -12,10 +12,8 @@ import torch
 from pydantic import ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, validate_call
 from torch import nn
 
-from stages.common import raw
 from stages.net import layers
 
-PIXELS = (1, 28, 28)  # channels, height, width of an image
 Shape = tuple[int, ...]
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
@@ -75,42 +73,47 @@ Options = dict[str, Any]
 CLASS = re.compile(r"(nets(?:\.\w+)+):(\w+)")
 
 
-def build(model: Description, options: Options | None = None) -> nn.Module:
+def build(model: Description, options: Options, shape: Shape, classes: int) -> nn.Module:
     """Return the net of `model`, a list of layers or a class with its keyword `options`. Weights are not drawn.
 
-    It makes logits (N, 10) of pixels (N, 1, 28, 28). Raises ValueError, which says what is expected.
+    It makes logits (N, classes) of pixels (N, *shape). Raises ValueError, which says what is expected.
     """
     if not isinstance(model, str):
         if options:
             raise ValueError("no `options` beside a list of layers")
-        return of_lines(model)
+        return of_lines(model, shape, classes)
     if not (named := CLASS.fullmatch(model)):
         raise ValueError(f"a list of layers, or `nets.FILE:CLASS`; got `{model}`")
     try:
-        made = getattr(importlib.import_module(named[1]), named[2])(**options or {})
+        made = getattr(importlib.import_module(named[1]), named[2])(shape=shape, classes=classes, **options)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"a class that can be made, with its keywords as `options`; `{model}`: {error}") from None
     with torch.inference_mode():
-        logits = made.eval()(torch.zeros(1, *PIXELS))
-    if logits.shape != (1, raw.CLASSES):
-        raise ValueError(f"a net that makes (N, {raw.CLASSES}) of (N, 1, 28, 28); {model} makes {tuple(logits.shape)}")
+        logits = made.eval()(torch.zeros(1, *shape))
+    if logits.shape != (1, classes):
+        raise ValueError(f"logits (N, {classes}) of pixels (N, *{shape}); {model} makes {tuple(logits.shape)}")
     return made.train()
 
 
-def of_lines(lines: list[str]) -> layers.Sequential:
-    """Return the net of the layers in `lines`: pixels (B, 1, 28, 28) to logits (B, 10). Weights are not drawn.
+def measured(lines: list[str], mean: float, std: float) -> list[str]:
+    """Return the layers in `lines`, the `mean` and the `std` of the pixels written behind a bare `normalize`."""
+    return [f"normalize {mean} {std}" if line == "normalize" else line for line in lines]
 
-    The layers are called `1_conv`, `2_relu`, … after their places in the list. Raises ValueError, which says what is
-    expected, names the layer and why it cannot be.
+
+def of_lines(lines: list[str], shape: Shape, classes: int) -> layers.Sequential:
+    """Return the net of the layers in `lines`.
+
+    `linear classes` has as many features as there are `classes`. The layers are called `1_conv`, `2_relu`, … after
+    their places in the list. Raises ValueError, which says what is expected, names the layer and why it cannot be.
     """
     net = layers.Sequential()
-    shape: Shape = PIXELS
     for place, line in enumerate(lines, start=1):
         name, *values = line.split() or [""]
         if name not in LAYERS:
             raise ValueError(f"one of the layers {', '.join(LAYERS)}; layer {place} is `{line}`")
         make = LAYERS[name]
         try:
+            values = [str(classes) if value == "classes" else value for value in values]
             positional = [_value(value) for value in values if "=" not in value]
             pairs = [value.partition("=") for value in values if "=" in value]
             named = {key: _value(value) for key, _, value in pairs}
@@ -125,8 +128,10 @@ def of_lines(lines: list[str]) -> layers.Sequential:
             reason = _reason(error, make) if isinstance(error, ValidationError) else str(error).splitlines()[0]
             raise ValueError(f"`{_usage(make)}`; layer {place} is `{line}` ({reason})") from None
         net.add_module(f"{place}_{name}", layer)
-    if shape != (raw.CLASSES, 1, 1):
-        raise ValueError(f"`linear {raw.CLASSES}` as the last layer; what comes out has the shape {tuple(shape)}")
+    if shape != (classes, 1, 1):
+        raise ValueError(
+            f"`linear classes` as the last layer, for {classes} classes; what comes out has the shape {tuple(shape)}"
+        )
     net.add_module("logits", layers.Flatten())
     return net
 

@@ -13,12 +13,16 @@ BATCH_SIZE = 500  # for speed alone; it stands in no params file
 
 
 def scaled(images: Tensor) -> Tensor:
-    """Return bytes (B, 28, 28) as pixels (B, 1, 28, 28) in 0..1, channels last in memory, as convolutions want it."""
-    return images.float().div_(255).unsqueeze(-1).permute(0, 3, 1, 2)
+    """Return bytes (B, H, W) or (B, H, W, 3) as pixels (B, C, H, W) in 0..1, channels last in memory.
+
+    That is how convolutions want it.
+    """
+    pixels = images.float().div_(255)
+    return (pixels if images.dim() == 4 else pixels.unsqueeze(-1)).permute(0, 3, 1, 2)
 
 
 def predict(net: nn.Module, images: Tensor, workers: Workers) -> Tensor:
-    """Return the logits (n, 10), on the CPU, of `images` (n, 28, 28; bytes), the net in evaluation mode."""
+    """Return the logits (n, classes), on the CPU, of `images` (n, H, W[, 3]; bytes), the net in evaluation mode."""
     net.eval()
 
     def logits(batch: Tensor) -> Tensor:
@@ -29,7 +33,7 @@ def predict(net: nn.Module, images: Tensor, workers: Workers) -> Tensor:
 
 
 def loss_and_accuracy(logits: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Return the mean cross-entropy in nats and the share of right answers of `logits` (n, 10) for `labels` (n)."""
+    """Return the mean cross-entropy in nats and the accuracy of `logits` (n, classes) for `labels` (n)."""
     surprise = -_of_rows("log_softmax", logits)[torch.arange(len(labels)), labels]
     hits = int((logits.argmax(1) == labels).sum())
     return math.fsum(surprise.tolist()) / len(labels), hits / len(labels)

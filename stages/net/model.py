@@ -19,7 +19,10 @@ OF_ZIP = (zipfile.BadZipFile, zlib.error)
 
 
 def write(origin: dict[str, Any], net: nn.Module) -> str:
-    """Write `net` and its `origin`: `recipe` (a name), its `model` and `options`, `environment`; return the digest."""
+    """Write `net` and its `origin`; return the digest of its weights.
+
+    The origin has `recipe` (a name), the recipe's `model` and `options`, the `data` and the `environment`.
+    """
     # A copy of each tensor: they are parts of one vector, which would be saved as a whole.
     weights = {name: values.cpu().clone() for name, values in net.state_dict().items()}
     digest = exact.digest(weights)
@@ -33,7 +36,10 @@ def read() -> dict[str, Any]:
     """Return the model that the stage train wrote. Raises StageError if there is none, or for what `parse` refuses."""
     if not MODEL.is_file():
         raise StageError(f"{MODEL}: not found; run `dvc repro` or `dvc pull` first")
-    return parse(MODEL.read_bytes(), str(MODEL))
+    model = parse(MODEL.read_bytes(), str(MODEL))
+    if "model" not in model:
+        raise StageError(f"{MODEL}: written by an older version of this project; run `dvc repro`")
+    return model
 
 
 def parse(content: bytes, name: str) -> dict[str, Any]:
@@ -64,6 +70,7 @@ def parse(content: bytes, name: str) -> dict[str, Any]:
 
 def trained(model: dict[str, Any]) -> nn.Module:
     """Return the net that `model` holds, as the stage train wrote it, in evaluation mode."""
-    net = description.build(model["model"], model["options"])
+    data = model["data"]
+    net = description.build(model["model"], model["options"], tuple(data["shape"]), len(data["classes"]))
     net.load_state_dict(model["weights"])
     return net.eval()

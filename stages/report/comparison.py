@@ -26,12 +26,12 @@ def compare(first: Run, second: Run) -> dict[str, Any]:
 
 
 def verdict(first: Run, second: Run, only_first: int, only_second: int, p: float) -> str:
-    """Return in words what `only_first` digits against `only_second` say."""
+    """Return in words what `only_first` images against `only_second` say."""
     if first.weights == second.weights:
         return f"{first.name} and {second.name} have the same weights, bit for bit."
     if only_first == only_second == 0:
-        return f"{first.name} and {second.name} err on the same digits."
-    counts = f"{only_first} against {only_second} digits that only {first.name} or only {second.name}"
+        return f"{first.name} and {second.name} err on the same images."
+    counts = f"{only_first} against {only_second} images that only {first.name} or only {second.name}"
     counts += f" classifies correctly (p = {p:.2g})"
     same = "" if differing([first, second]) else " No param differs: the code does, or the device."
     if p > 1 - CONFIDENCE:

@@ -1,4 +1,4 @@
-"""What the page needs to run by itself: the net, in half the bytes, and every digit of the test set."""
+"""What the page needs to run by itself: the net, in half the bytes, and the images of the test set."""
 
 import copy
 from typing import Any, NamedTuple
@@ -13,7 +13,8 @@ from stages.report import rans
 from stages.report.rans import embedded
 
 LARGEST = 2**15 - 1
-MOVED = 0.01  # digits whose probabilities move by more than this with their greys are stored exactly
+MOST_VALUES = 8_000_000  # in the page: all of MNIST's test set, and some thousand images of larger ones
+MOVED = 0.01  # images whose probabilities move by more than this with their greys are stored exactly
 A_LANE = 4  # images
 ATTRIBUTES = ("mean", "std", "out_channels", "kernel_size", "stride", "padding")
 
@@ -22,14 +23,14 @@ class Net(NamedTuple):
     """A net as the page has it."""
 
     net: nn.Module
-    probabilities: np.ndarray  # (n, 10) of the test images
+    probabilities: np.ndarray  # (n, classes) of the test images
 
 
 def net(trained: nn.Module, images: torch.Tensor, predicted: np.ndarray) -> tuple[dict[str, Any], Net]:
     """Return `trained` for the page, and as the page computes with it.
 
     The weights are whole numbers of 16 bits, times a unit of each output channel: as small as float16, and ten times
-    closer. They are float32 if one of the `images` (n, 28, 28; bytes) would not keep its class `predicted` (n).
+    closer. They are float32 if one of the `images` (n, H, W[, 3]; bytes) would not keep its class `predicted` (n).
     """
     rounded = copy.deepcopy(trained)
     with torch.no_grad():
@@ -82,31 +83,34 @@ def described(layer: nn.Module, exact: bool) -> dict[str, Any]:
 
 
 def probabilities(net: nn.Module, images: torch.Tensor) -> np.ndarray:
-    """Return the probabilities (n, 10) that `net` gives to `images` (n, 28, 28; bytes)."""
+    """Return the probabilities (n, classes) that `net` gives to `images` (n, H, W[, 3]; bytes)."""
     with Workers(available()) as workers:
         return inference.probabilities(inference.predict(net, images, workers)).numpy()
 
 
-def digits(images: torch.Tensor, misclassified: np.ndarray, nets: list[Net]) -> dict[str, Any]:
-    """Return `images` (n, 28, 28; bytes) for the page: in few greys, and what is missing of those stored exactly.
+def images(test: torch.Tensor, misclassified: np.ndarray, nets: list[Net]) -> dict[str, Any]:
+    """Return the images of the `test` (n, H, W[, 3]; bytes) for the page: in few greys, and what is missing of some.
 
     Exact are the `misclassified` (n; bool), and those for which one of the `nets` would give another class, or another
-    probability.
+    probability. Of a large test set, the page has the misclassified images and as many others as MOST_VALUES allow.
     """
     greys = 16 if len(nets) == 1 else 8  # two nets leave less room
-    values = np.concatenate([images.numpy(), np.zeros((-len(images) % A_LANE, 28, 28), np.uint8)]).astype(np.int16)
+    rows = np.sort(np.argsort(~misclassified, kind="stable")[: MOST_VALUES // test[0].numel()])
+    planes = as_planes(test.numpy()[rows])
+    values = np.concatenate([planes, np.zeros((-len(rows) % A_LANE, *planes.shape[1:]), np.uint8)]).astype(np.int16)
     levels = (values * (greys - 1) + 127) // 255
     shown = levels * 255 // (greys - 1)
-    seen = torch.from_numpy(shown[: len(images)].astype(np.uint8))
-    exactly = misclassified
+    seen = torch.from_numpy(as_images(shown[: len(rows)].astype(np.uint8)))
+    exactly = misclassified[rows]
     for of in nets:
-        found = probabilities(of.net, seen)
-        exactly = exactly | (np.abs(found - of.probabilities).max(1) > MOVED)
-        exactly |= found.argmax(1) != of.probabilities.argmax(1)
+        found, before = probabilities(of.net, seen), of.probabilities[rows]
+        exactly = exactly | (np.abs(found - before).max(1) > MOVED)
+        exactly |= found.argmax(1) != before.argmax(1)
     exact = np.flatnonzero(exactly)
     rest = np.concatenate([exact, np.zeros(A_LANE - len(exact) % A_LANE, np.int64)])  # the first image fills a lane
     half = 255 // (greys - 1) // 2 + 1
     return {
+        "rows": rows.tolist() if len(rows) < len(test) else None,
         "greys": greys,
         "images": rans.encode(lanes(levels), lanes(contexts(shown))),
         "exact": exact.tolist(),
@@ -116,14 +120,24 @@ def digits(images: torch.Tensor, misclassified: np.ndarray, nets: list[Net]) -> 
     }
 
 
-def lanes(images: np.ndarray) -> np.ndarray:
-    """Return `images` (n, 28, 28) as lanes of A_LANE of them (lanes, steps)."""
-    return images.reshape(-1, A_LANE * 28 * 28)
+def as_planes(images: np.ndarray) -> np.ndarray:
+    """Return `images` (n, H, W[, 3]) with their colours one after the other (n, C, H, W)."""
+    return np.ascontiguousarray(np.moveaxis(images, 3, 1)) if images.ndim == 4 else images[:, None]
+
+
+def as_images(planes: np.ndarray) -> np.ndarray:
+    """Return the images whose `planes` (n, C, H, W) these are."""
+    return planes[:, 0] if planes.shape[1] == 1 else np.ascontiguousarray(np.moveaxis(planes, 1, 3))
+
+
+def lanes(planes: np.ndarray) -> np.ndarray:
+    """Return `planes` (n, C, H, W) as lanes of A_LANE images (lanes, steps)."""
+    return planes.reshape(len(planes) // A_LANE, -1)
 
 
 def contexts(shown: np.ndarray) -> np.ndarray:
-    """Return what is known of each pixel of `shown` (n, 28, 28) from its neighbours at the left and above."""
-    padded = np.pad(shown, ((0, 0), (1, 0), (1, 1)))
-    left, above = (padded[:, 1:, :-2] + 31) >> 5, (padded[:, :-1, 1:-1] + 31) >> 5
-    corners = [(of > 0) * 1 + (of >= 200) for of in (padded[:, :-1, :-2], padded[:, :-1, 2:])]
+    """Return what is known of each pixel of `shown` (n, C, H, W) from its neighbours at the left and above."""
+    padded = np.pad(shown, ((0, 0), (0, 0), (1, 0), (1, 1)))
+    left, above = (padded[..., 1:, :-2] + 31) >> 5, (padded[..., :-1, 1:-1] + 31) >> 5
+    corners = [(of > 0) * 1 + (of >= 200) for of in (padded[..., :-1, :-2], padded[..., :-1, 2:])]
     return ((left * 9 + above) * 3 + corners[0]) * 3 + corners[1]

@@ -43,13 +43,14 @@ def trained_on(environment: Environment | None) -> str:
 def failures(run: Run) -> dict[str, Any]:
     """Return the worst class of `run`, the most frequent confusion, and how sure the net is, right and wrong."""
     actual, predicted = (run.predictions[name].astype(int) for name in ("actual", "predicted"))
-    confusions = np.zeros((10, 10), dtype=int)
+    confusions = np.zeros((len(run.names),) * 2, dtype=int)
     np.add.at(confusions, (actual[~run.right], predicted[~run.right]), 1)
     one, other = np.unravel_index(confusions.argmax(), confusions.shape)
     worst = run.per_class[run.per_class["recall"].argmin()]
     return {
-        "worst": {name: float(worst[name]) for name in ("class", "errors", "count", "recall")},
-        "confusion": (int(one), int(other), int(confusions.max())),
+        "worst": {name: float(worst[name]) for name in ("errors", "count", "recall")},
+        "worst_class": run.names[int(worst["class"])],
+        "confusion": (run.names[one], run.names[other], int(confusions.max())),
         "sure": int((~run.right & (run.predictions["probability"] >= SURE)).sum()),
         "probability": float(run.predictions["probability"].mean()),
     }

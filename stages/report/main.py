@@ -24,11 +24,12 @@ from ruamel.yaml import YAML
 from stages.common import files, raw
 from stages.net import exact, model
 from stages.report import comparison, embed, facts, pictures, runs
+from stages.report.rans import embedded
 from stages.report.runs import Run
 
 FOLDER, SOURCE = Path("report"), Path("stages/report/page")
 SCRIPTS = ("data", "net", "digit", "draw", "digits", "charts", "figures", "main")  # in the order in which they run
-ERRORS = 24  # digits in the picture of errors
+ERRORS = 24  # images in the picture of errors
 
 
 def main(against: str | None = None) -> None:
@@ -38,7 +39,7 @@ def main(against: str | None = None) -> None:
     run, trained = runs.load(None), model.read()
     if against is None:
         matplotlib.rcdefaults()  # whatever a matplotlibrc in this folder says
-        for name, figure in drawn(run, raw.images("t10k")).items():
+        for name, figure in drawn(run, raw.images("t10k"), raw.describe().drawing != "none").items():
             files.write_whole(FOLDER / f"{name}.png", pictures.png(figure))
         target = FOLDER / "index.html"
         files.write_whole(target, page([run], [trained]))
@@ -60,27 +61,30 @@ def model_of(revision: str) -> dict[str, Any] | None:
         content = dvc.api.read(str(model.MODEL), rev=runs.resolve(revision), mode="rb")
     except (DvcException, OSError):
         return None
-    return model.parse(content, f"{revision}: {model.MODEL}")
+    found = model.parse(content, f"{revision}: {model.MODEL}")
+    return found if "model" in found else None  # one of an older version of this project
 
 
-def drawn(run: Run, test: np.ndarray) -> dict[str, Figure]:
-    """Return the pictures of `run` on the `test` images (n, 28, 28), by name."""
-    counts = np.zeros((raw.CLASSES, raw.CLASSES), dtype=np.int64)
+def drawn(run: Run, test: np.ndarray, ink: bool) -> dict[str, Figure]:
+    """Return the pictures of `run` on the `test` images (n, H, W[, 3]), `ink` on black paper or not, by name."""
+    counts = np.zeros((len(run.names),) * 2, dtype=np.int64)
     np.add.at(counts, (run.predictions["actual"].astype(int), run.predictions["predicted"].astype(int)), 1)
     rows = surest_errors(run)[:ERRORS]
+    names = [pictures.shortened(name) for name in run.names]
+    form = "no. {}\nlabel {}\nnet {}, {:.0%}" if max(map(len, names)) <= 2 else "no. {}\n{}\ntaken for\n{}, {:.0%}"
     captions = [
-        f"no. {row}\nlabel {of['actual']:.0f}\nnet {of['predicted']:.0f}, {of['probability']:.0%}"
-        for row, of in zip(rows, run.predictions[rows], strict=True)
+        form.format(row, names[int(actual)], names[int(predicted)], probability)
+        for row, (actual, predicted, probability) in zip(rows, run.predictions[rows], strict=True)
     ]
     return {
-        "confusion": pictures.confusion(counts),
+        "confusion": pictures.confusion(counts, run.names),
         "training": pictures.training(run.training),
-        "errors": pictures.grid(test[rows], captions),
+        "errors": pictures.grid(test[rows], captions, ink),
     }
 
 
 def surest_errors(run: Run) -> np.ndarray:
-    """Return the rows of the test digits that `run` misclassifies, first those that the net is surest of."""
+    """Return the rows of the test images that `run` misclassifies, first those that the net is surest of."""
     wrong = np.flatnonzero(~run.right)
     return wrong[np.argsort(-run.predictions["probability"][wrong], kind="stable")]
 
@@ -99,6 +103,7 @@ def page(shown: list[Run], models: list[dict[str, Any] | None], verdict: str | N
         table={name: [of.get(name, "") for of in known] for of in known for name in of},
         facts=known[-1],
         failures=facts.failures(shown[-1]),
+        of=raw.describe(),
         models=models,
         verdict=verdict,
         data=safe,
@@ -131,30 +136,39 @@ def digest(source: str) -> str:
 
 def content(shown: list[Run], models: list[dict[str, Any] | None]) -> dict[str, Any]:
     """Return what the scripts of the page draw from."""
-    test = torch.from_numpy(raw.images("t10k").copy())
+    test, data = torch.from_numpy(raw.images("t10k")), raw.describe()
     described, nets = [], []
     for run, of in zip(shown, models, strict=True):
         predicted = run.predictions["predicted"].astype(int)
         # the page computes with lists of layers; it cannot run a class of Python
         listed = of if of and not isinstance(of["model"], str) else None
-        embedded, used = embed.net(model.trained(listed), test, predicted) if listed else (None, None)
+        net, used = embed.net(model.trained(listed), test, predicted) if listed else (None, None)
         nets += [used] if used else []
         tables = {name: records(getattr(run, name)) for name in ("per_class", "reliability", "training")}
         described.append(
-            {"name": run.name if len(shown) > 1 else "", "net": embedded, "predicted": joined(predicted), **tables}
+            {
+                "name": run.name if len(shown) > 1 else "",
+                "net": net,
+                "predicted": embedded(predicted, "u1"),
+                **tables,
+            }
         )
     wrong = np.any([~run.right for run in shown], axis=0)
     return {
         "runs": described,
-        "labels": joined(shown[-1].predictions["actual"].astype(int)),
+        "names": data.classes,
+        "shape": data.shape,
+        "drawing": data.drawing,
+        "noun": data.noun,
+        "labels": embedded(shown[-1].predictions["actual"], "u1"),
         "groups": groups(shown),
         "classes": records(shown[-1].classes),
-        "digits": embed.digits(test, wrong, nets),
+        "images": embed.images(test, wrong, nets),
     }
 
 
 def groups(shown: list[Run]) -> list[dict[str, Any]]:
-    """Return the titles and rows of the test digits that one wants to see first."""
+    """Return the titles and rows of the test images that one wants to see first."""
     if len(shown) == 1:
         return [{"title": "All misclassified, the surest first", "rows": surest_errors(shown[0]).tolist()}]
     alone = [(this, np.flatnonzero(this.right & ~that.right)) for this, that in (shown, shown[::-1])]
@@ -165,8 +179,3 @@ def records(table: np.ndarray) -> list[dict[str, float | None]]:
     """Return the rows of `table` for JSON, without NaN, which it does not have."""
     names = table.dtype.names or ()
     return [{name: None if np.isnan(row[name]) else float(row[name]) for name in names} for row in table]
-
-
-def joined(classes: np.ndarray) -> str:
-    """Return `classes` (n; 0..9) as n characters."""
-    return "".join(map(str, classes))

@@ -16,6 +16,7 @@ DPI, WIDTH = 200, 4.4  # dots an inch, inches
 # Okabe and Ito's palette for all kinds of colour vision: blue, vermilion, sky blue
 TRAINING, VALIDATION, TEST = "#0072B2", "#D55E00", "#56B4E9"
 QUIET, LINE = "#767676", "#DDDDDD"
+NUMBERED, LONGEST = 12, 9  # classes with numbers in the confusion matrix, and characters of a name
 DIVERGING = "PuOr"
 
 
@@ -30,22 +31,34 @@ def png(figure: Figure) -> bytes:
     return content.getvalue()
 
 
-def confusion(counts: np.ndarray) -> Figure:
-    """Draw `counts` (n, n; actual, predicted): right answers in quiet grey, errors coloured, then each accuracy."""
+def confusion(counts: np.ndarray, names: list[str]) -> Figure:
+    """Draw `counts` (n, n; actual, predicted): right answers in quiet grey, errors coloured, then each accuracy.
+
+    More than NUMBERED classes have no numbers: the colours alone are legible.
+    """
     classes = len(counts)
+    numbered = classes <= NUMBERED
     errors = counts * (1 - np.eye(classes, dtype=counts.dtype))
     figure = Figure(figsize=(WIDTH, WIDTH * 0.95), layout="constrained")
     axes = figure.add_subplot()
     axes.imshow(np.ma.masked_equal(errors, 0), cmap="Blues", vmin=0, vmax=max(1, errors.max()))
-    for actual, predicted in zip(*np.nonzero(counts), strict=True):
+    for actual, predicted in zip(*np.nonzero(counts * numbered), strict=True):
         count = counts[actual, predicted]
         color = QUIET if actual == predicted else "white" if count > errors.max() / 2 else "black"
         axes.text(predicted, actual, str(count), ha="center", va="center", color=color, fontsize=8)
+    middle = classes + 0.035 * classes  # of the column of the accuracies
     for actual, (hits, of) in enumerate(zip(counts.diagonal(), counts.sum(1), strict=True)):
-        axes.text(classes + 0.35, actual, f"{hits / of:.2%}", ha="center", va="center", fontsize=9)
-    axes.text(classes + 0.35, -0.65, "accuracy", ha="center", va="bottom", fontsize=9, color=QUIET)
+        if numbered:
+            axes.text(middle, actual, f"{hits / of:.2%}", ha="center", va="center", fontsize=9)
+    if numbered:
+        axes.text(middle, -0.65, "accuracy", ha="center", va="bottom", fontsize=9, color=QUIET)
     axes.set(xlabel="predicted class", ylabel="actual class", xticks=range(classes), yticks=range(classes))
-    axes.set_xlim(-0.5, classes + 1.2)
+    short = [shortened(name) for name in names]
+    upright = max(map(len, short)) > 2
+    size = None if numbered else max(2.0, 120 / classes)
+    axes.set_xticklabels(short, rotation=90 if upright else 0, fontsize=size)
+    axes.set_yticklabels(short, fontsize=size)
+    axes.set_xlim(-0.5, classes + 0.12 * classes)
     axes.set_xticks(np.arange(classes + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(classes + 1) - 0.5, minor=True)
     axes.hlines(np.arange(classes + 1) - 0.5, -0.5, classes - 0.5, color=LINE, linewidth=0.8)
@@ -53,6 +66,11 @@ def confusion(counts: np.ndarray) -> Figure:
     axes.spines[:].set_visible(False)
     axes.tick_params(which="both", length=0)
     return figure
+
+
+def shortened(name: str) -> str:
+    """Return `name`, or its beginning if it is longer than LONGEST."""
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
 
 
 def training(curve: np.ndarray) -> Figure:
@@ -85,18 +103,19 @@ def quiet_axes(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def grid(images: np.ndarray, captions: list[str], columns: int = 6) -> Figure:
-    """Draw `images` (n, 28, 28; 0 is paper), each over its caption of one or more lines."""
+def grid(images: np.ndarray, captions: list[str], ink: bool, columns: int = 6) -> Figure:
+    """Draw `images` (n, H, W[, 3]), each over its caption of one or more lines; `ink` on black paper is turned."""
     rows, lines = max(1, -(-len(images) // columns)), "".join(captions[:1]).count("\n") + 1
     side, text = WIDTH / columns, 0.15 * lines + 0.08  # inches
-    height = rows * (side + text)
+    high = side * images.shape[1] / images.shape[2]
+    height = rows * (high + text)
     figure = Figure(figsize=(WIDTH, height))
     axes = figure.add_axes((0, 0, 1, 1))  # one for all, in inches: axes for each image take five times as long
     for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
-        left, top = place % columns * side, place // columns * (side + text)
-        extent = (left, left + side, top + side, top)
-        axes.imshow(image, cmap="gray_r", vmin=0, vmax=255, extent=extent, aspect="auto")
-        axes.text(left + side / 2, top + side, caption, ha="center", va="top", fontsize=8)
+        left, top = place % columns * side, place // columns * (high + text)
+        extent = (left, left + side, top + high, top)
+        axes.imshow(image, cmap="gray_r" if ink else "gray", vmin=0, vmax=255, extent=extent, aspect="auto")
+        axes.text(left + side / 2, top + high, caption, ha="center", va="top", fontsize=8)
     axes.set(xlim=(0, WIDTH), ylim=(height, 0))
     axes.set_axis_off()
     return figure

@@ -21,11 +21,13 @@ CONFIDENCE = 0.95
 SECTIONS, SEED = ("download", "split", "train"), "train.seed"  # of params.yaml
 EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]+/(.+)")  # the commit that it started from, and its name
 EVALUATE, TRAIN, PREDICTIONS = "metrics/evaluate.json", "metrics/train.json", "plots/predictions.csv"
+CLASSES = "plots/classes.csv"
+OF_CLASSES = ("class", "actual", "predicted")  # columns that have names of classes
 # The files of a run, and what each has at least
 FILES = {
     EVALUATE: ("accuracy", "errors", "loss"),
     TRAIN: ("weights_sha256", "validation_accuracy"),
-    "plots/classes.csv": ("class", "train", "validation", "test"),
+    CLASSES: ("class", "train", "validation", "test"),
     PREDICTIONS: ("actual", "predicted", "probability"),
     "plots/per_class.csv": ("class", "count", "errors", "recall", "lower", "upper"),
     "plots/reliability.csv": ("confidence", "accuracy", "lower", "upper"),
@@ -34,7 +36,7 @@ FILES = {
 # Of metrics/evaluate.json, in the order in which people want to see them
 NUMBERS = {
     "accuracy": "accuracy",
-    "accuracy_without_mislabelled": "accuracy without mislabelled digits",
+    "accuracy_without_mislabelled": "accuracy without mislabelled images",
     "errors": "errors",
     "loss": "loss (nats)",
     "expected_calibration_error": "expected calibration error",
@@ -52,6 +54,7 @@ class Run:
     seed: int
     files: dict[Path, Any]  # what params.yaml and the recipe's file say
     metrics: dict[str, Any]  # metrics/evaluate.json
+    names: list[str]  # of the classes; in the tables below, a class is its place in this list
     weights: str  # the first digits of the SHA-256 of the trained weights
     validation_accuracy: float
     classes: np.ndarray  # a row for each class: images of each part
@@ -154,18 +157,29 @@ def _run(name: str, value: Callable[[str], Any], read: Callable[[Path], bytes]) 
     dataset, chosen, seed = (value(key) for key in ("download.dataset", "train.recipe", SEED))
     sections, recipe = {section: value(section) for section in SECTIONS}, Path("recipes", f"{chosen}.yaml")
     params = {settings.PARAMS: sections, recipe: settings.parse(read(recipe), f"{name}: {recipe}")}
-    found = {path: _parsed(name, path, read(Path(path)), names) for path, names in FILES.items()}
+    classes = _names(name, read(Path(CLASSES)))
+    found = {path: _parsed(name, path, read(Path(path)), columns, classes) for path, columns in FILES.items()}
     evaluated, trained, predictions = (found[path] for path in (EVALUATE, TRAIN, PREDICTIONS))
     errors = np.count_nonzero(predictions["actual"] != predictions["predicted"])
     if errors != evaluated["errors"]:
         counts = f"{EVALUATE} has {evaluated['errors']} errors, {PREDICTIONS} {errors}"
         raise StageError(f"{name}: {counts}; {_advice(name)}")
     tables = {Path(path).stem: table for path, table in found.items() if path.startswith("plots")}
-    return Run(name, dataset, chosen, seed, params, evaluated, *(trained[key] for key in FILES[TRAIN]), **tables)
+    start = (name, dataset, chosen, seed, params, evaluated, list(classes))
+    return Run(*start, *(trained[key] for key in FILES[TRAIN]), **tables)
 
 
-def _parsed(name: str, path: str, content: bytes, names: tuple[str, ...]) -> Any:
-    """Return the metrics, or the rows of a table, in `content`; an empty cell is NaN.
+def _names(name: str, content: bytes) -> dict[str, int]:
+    """Return the names of the classes in the `content` of plots/classes.csv, each with its place there."""
+    try:
+        rows = csv.DictReader(content.decode().splitlines())
+        return {row["class"]: place for place, row in enumerate(rows)}
+    except (ValueError, KeyError):
+        return {}  # which `_parsed` will say
+
+
+def _parsed(name: str, path: str, content: bytes, names: tuple[str, ...], classes: dict[str, int]) -> Any:
+    """Return the metrics, or the rows of a table, in `content`; an empty cell is NaN, a class its place in `classes`.
 
     Raises StageError if the file is damaged, or if it has none of one of `names`.
     """
@@ -176,9 +190,13 @@ def _parsed(name: str, path: str, content: bytes, names: tuple[str, ...]) -> Any
             there = list(found)
         else:
             there, *rows = csv.reader(content.decode().splitlines())
-            cells = [tuple(float(cell or "nan") for cell in row) for row in rows]
+            named = [column in OF_CLASSES for column in there]
+            cells = [
+                tuple(classes[cell] if of else float(cell or "nan") for of, cell in zip(named, row, strict=True))
+                for row in rows
+            ]
             found = np.array(cells, [(column, float) for column in there])
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         merge = re.search(rb"^(<{7}|={7}|>{7})", content, re.MULTILINE)
         damage = "has the marks of a merge (see docs/branches.md)" if merge else f"is damaged ({error})"
         raise StageError(f"{name}: {path} {damage}; {_advice(name)}") from None

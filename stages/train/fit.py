@@ -35,10 +35,16 @@ Shard = tuple[Tensor, Tensor, torch.Generator]
 class Data:
     """The official training set on the device, and which of its rows are for what."""
 
-    images: Tensor  # (n, 28, 28), bytes
+    images: Tensor  # (n, height, width) in grey, (n, height, width, 3) in colour; bytes
     labels: Tensor  # (n)
     training: Tensor  # rows
     validation: Tensor  # rows
+    classes: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image."""
+        return (3 if self.images.dim() == 4 else 1, self.images.shape[1], self.images.shape[2])
 
 
 @dataclass
@@ -63,7 +69,7 @@ def fit(
             f"the recipe's batch_size: got {recipe.batch_size}, expected at most {len(data.training)} (training images)"
         )
     epochs = recipe.epochs_of(steps)
-    net, _ = untrained(recipe, seed)
+    net, _ = untrained(recipe, seed, data)
     net.to(data.images.device)
     optimizer = make_optimizer(recipe, as_vector(net))
     curve = Curve()
@@ -102,9 +108,9 @@ def fit(
     return net, curve
 
 
-def untrained(recipe: Recipe, seed: int) -> tuple[nn.Module, str]:
+def untrained(recipe: Recipe, seed: int, data: Data) -> tuple[nn.Module, str]:
     """Return the recipe's net with its weights drawn, and the names of the parameters that PyTorch's classes drew."""
-    net = description.build(recipe.model, recipe.options)
+    net = description.build(recipe.model, recipe.options, data.shape, data.classes)
     return net, description.draw_weights(net, exact.generator(seed, "weights"))
 
 
@@ -115,7 +121,7 @@ def why_inexact(recipe: Recipe, seed: int, data: Data) -> str:
     """
     if data.images.device.type != "cpu":
         return "a GPU computes it"
-    net, undrawn = untrained(recipe, seed)
+    net, undrawn = untrained(recipe, seed, data)
     layers.draw_from(net, exact.generator(seed, "dropout"))
     rows = data.training[: max(2, recipe.batch_size // recipe.shards)]
     with guard.watching() as watched:
@@ -214,12 +220,15 @@ def batches(recipe: Recipe, seed: int, epoch: int, training: Tensor) -> Iterator
 
 
 def shifted_windows(images: Tensor, shift: int) -> Tensor:
-    """Return a view (n, 2 shift + 1, 2 shift + 1, 28, 28) of all the shifted copies of `images` (n, 28, 28).
+    """Return a view (n, 2 shift + 1, 2 shift + 1, H, W[, 3]) of all the shifted copies of `images` (n, H, W[, 3]).
 
     The middle of the two axes is the image as it is.
     """
-    padded = functional.pad(images, (shift,) * 4)
-    return padded.unfold(1, 28, 1).unfold(2, 28, 1)
+    height, width = images.shape[1:3]
+    if images.dim() == 3:
+        return functional.pad(images, (shift,) * 4).unfold(1, height, 1).unfold(2, width, 1)
+    padded = functional.pad(images, (0, 0, *(shift,) * 4))
+    return padded.unfold(1, height, 1).unfold(2, width, 1).movedim(3, -1)  # the colours come last
 
 
 def make_optimizer(recipe: Recipe, parameters: Tensor) -> Optimizer:

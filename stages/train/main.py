@@ -16,7 +16,7 @@ import torch
 from pydantic import Field
 
 from stages.common import declared, errors, files, raw, settings
-from stages.net import exact, model
+from stages.net import description, exact, model
 from stages.net.workers import Workers, available
 from stages.train import checkpoint, recipe
 from stages.train.fit import MEASURES, Data, fit, why_inexact
@@ -51,17 +51,18 @@ def main() -> None:
             exact.warn_of_other_versions("torch", "numpy")
             if device.type == "cpu" and torch.cuda.is_available():
                 print("a GPU is here: dvc exp run -S train.device=cuda", file=sys.stderr)
-        data = read(device)
-        if (inexact := why_inexact(chosen, train.seed, data)) and train.exact == "required":
+        data = raw.describe()
+        images = read(device, len(data.classes))
+        chosen = fitted(chosen, recipe.path(train.recipe), images)
+        if (inexact := why_inexact(chosen, train.seed, images)) and train.exact == "required":
             raise errors.StageError(f"params.yaml: train.exact: got 'required', but the bits may differ: {inexact}")
         if inexact and processes.rank == 0:
             print(f"the bits may be others on another computer: {inexact}", file=sys.stderr)
-        net, curve = fit(chosen, train.seed, data, workers, processes, unfinished)
+        net, curve = fit(chosen, train.seed, images, workers, processes, unfinished)
     if processes.rank > 0:
         return  # the first process writes for all
-    environment = exact.environment(device) | {"exact": not inexact}
-    origin = {"recipe": train.recipe, "model": chosen.model, "options": chosen.options, "environment": environment}
-    digest = model.write(origin, net)
+    origin = {"recipe": train.recipe, "model": chosen.model, "options": chosen.options, "data": data.model_dump()}
+    digest = model.write(origin | {"environment": exact.environment(device) | {"exact": not inexact}}, net)
     final = dict(zip(MEASURES, curve.epochs[-1][2:], strict=True))
     parameters = sum(parameter.numel() for parameter in net.parameters())
     metrics = {"weights_sha256": digest[:METRICS_DIGITS], "parameters": parameters, **final}
@@ -80,10 +81,31 @@ def find(device: Literal["cpu", "cuda"]) -> torch.device:
     return torch.device("cuda", variable("LOCAL_RANK", 0, torch.cuda.device_count() - 1, default="0"))
 
 
-def read(device: torch.device) -> Data:
+def fitted(chosen: recipe.Recipe, path: Path, data: Data) -> recipe.Recipe:
+    """Return the recipe `chosen` for `data`, whose mean and standard deviation a bare `normalize` gets.
+
+    These are of the training images. Raises StageError, which names the recipe's `path`, if a layer does not fit.
+    """
+    model = chosen.model
+    if not isinstance(model, str) and "normalize" in model:
+        images = data.images[data.training].reshape(-1)
+        count = torch.bincount(images, minlength=256).tolist()  # whole numbers, so that no bit depends on an order
+        mean = sum(value * of for value, of in enumerate(count)) / len(images)
+        variance = sum((value - mean) ** 2 * of for value, of in enumerate(count)) / len(images)
+        model = description.measured(model, round(mean / 255, 4), round(variance**0.5 / 255, 4))
+    try:
+        description.build(model, chosen.options, data.shape, data.classes)
+    except ValueError as error:
+        channels, height, width = data.shape
+        what = f"images of {height} x {width} pixels, {channels} to a pixel, in {data.classes} classes"
+        raise errors.StageError(f"{path}: does not fit {what}\n  model: expected {error}") from None
+    return chosen.model_copy(update={"model": model})
+
+
+def read(device: torch.device, classes: int) -> Data:
     """Return what the stages download and split wrote. Raises StageError if it is damaged."""
     images, labels = (
-        torch.from_numpy(raw.images("train").copy()),
+        torch.from_numpy(raw.images("train")),
         torch.from_numpy(raw.labels("train").astype(np.int64)),
     )
     training, validation = (
@@ -94,4 +116,4 @@ def read(device: torch.device) -> Data:
             f"{SPLIT}: its two files do not have each of the {len(labels)} training images once; delete it and run"
             " `dvc repro`"
         )
-    return Data(images.to(device), labels.to(device), training, validation)
+    return Data(images.to(device), labels.to(device), training, validation, classes)

@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from stages.common import settings
-from stages.net import description
 from stages.train.optimizer import Kind
 
 WARM_UP = 0.2  # the share of a one-cycle run in which the learning rate rises
@@ -29,12 +28,6 @@ class Recipe(settings.Settings):
     min_steps: Annotated[int, Field(ge=0)] = 0
     shift: Annotated[int, Field(ge=0, le=8)] = 0  # pixels, at most, in each direction
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-
-    @field_validator("model")
-    @classmethod
-    def _can_be_built(cls, model: list[str] | str, others: ValidationInfo) -> list[str] | str:
-        description.build(model, others.data.get("options"))
-        return model
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -91,7 +91,7 @@ def trained(name: str, seed: int, threads: int, changes: dict[str, Any]) -> dict
 def flop(net: torch.nn.Module, images_trained: int, images_measured: int) -> float:
     """Return the multiplications and additions in the convolutions for so many images to train on and to measure."""
     total, first = 0, True
-    values = torch.zeros(1, *description.PIXELS)
+    values = torch.zeros(1, 1, 28, 28)
     for layer in net.eval():  # type: ignore[attr-defined]
         values = layer(values)
         if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
@@ -107,7 +107,7 @@ def images_a_second(recipe: recipes.Recipe, threads: int, steps: int) -> float:
     """Return how many images a second `steps` steps of `recipe` take, after five to warm up."""
     exact.pin()
     data = read(CPU)
-    net = description.build(recipe.model, recipe.options)
+    net = description.build(recipe.model, recipe.options, (1, 28, 28), 10)
     description.draw_weights(net, exact.generator(0, "weights"))
     optimizer = make_optimizer(recipe, as_vector(net))
     start = 0.0

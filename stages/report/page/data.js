@@ -1,9 +1,13 @@
 "use strict";
 
-// What the page holds: numbers as JSON, weights and test digits in base64.
+// What the page holds: numbers as JSON, weights and test images in base64.
 
 const data = JSON.parse(document.getElementById("data").textContent);
-const CLASSES = 10, SIDE = 28, PIXELS = SIDE * SIDE;
+const NAMES = data.names, CLASSES = NAMES.length, [CHANNELS, HIGH, WIDE] = data.shape;
+const PIXELS = HIGH * WIDE, VALUES = CHANNELS * PIXELS;
+const DRAWN = data.drawing !== "none", CENTRED = data.drawing === "centred"; // as MNIST's digits are
+const labels = numbers(data.labels, Uint8Array);
+data.runs.forEach((run) => (run.predicted = numbers(run.predicted, Uint8Array)));
 
 // The numbers, of the typed array `Kind`, in `base64`
 function numbers(base64, Kind) {
@@ -32,28 +36,28 @@ function decode(coded, steps, contextOf, put) {
   }
 }
 
-// All test digits, one after the other: 28 x 28 bytes each, 0 is paper. In few greys, but for those that are `exact`.
-function decodeDigits({ greys, images, exact, rest, half, aLane }) {
-  const steps = aLane * PIXELS, levels = new Uint8Array(images.lanes * steps), digits = new Uint8Array(levels.length);
-  decode(images, steps, (step) => contextIn(digits, step), (at, level) => {
+// The images in the page, one after the other, colour after colour. In few greys, but for those that are `exact`.
+function decodeImages({ greys, images, exact, rest, half, aLane }) {
+  const steps = aLane * VALUES, levels = new Uint8Array(images.lanes * steps), values = new Uint8Array(levels.length);
+  decode(images, steps, (step) => contextIn(values, step), (at, level) => {
     levels[at] = level;
-    digits[at] = Math.floor((level * 255) / (greys - 1));
+    values[at] = Math.floor((level * 255) / (greys - 1));
   });
-  const shown = digits.slice(), place = (at) => (exact[Math.floor(at / PIXELS)] ?? 0) * PIXELS + (at % PIXELS);
+  const shown = values.slice(), place = (at) => (exact[Math.floor(at / VALUES)] ?? 0) * VALUES + (at % VALUES);
   decode(rest, steps, () => (at) => levels[place(at)], (at, difference) => {
-    digits[place(at)] = shown[place(at)] + difference - half;
+    values[place(at)] = shown[place(at)] + difference - half;
   });
-  return digits;
+  return values;
 }
 
 // What is known of a lane's pixel number `step` from its neighbours, as `contexts` of embed.py has it
-function contextIn(digits, step) {
-  const column = step % SIDE, row = Math.floor(step / SIDE) % SIDE;
+function contextIn(values, step) {
+  const column = step % WIDE, row = Math.floor(step / WIDE) % HIGH;
   const coarse = (value) => (value + 31) >> 5, corner = (value) => (value > 0) + (value >= 200);
   return (at) => {
-    const left = column ? digits[at - 1] : 0, above = row ? digits[at - SIDE] : 0;
-    const aboveLeft = row && column ? digits[at - SIDE - 1] : 0;
-    const aboveRight = row && column < SIDE - 1 ? digits[at - SIDE + 1] : 0;
+    const left = column ? values[at - 1] : 0, above = row ? values[at - WIDE] : 0;
+    const aboveLeft = row && column ? values[at - WIDE - 1] : 0;
+    const aboveRight = row && column < WIDE - 1 ? values[at - WIDE + 1] : 0;
     return ((coarse(left) * 9 + coarse(above)) * 3 + corner(aboveLeft)) * 3 + corner(aboveRight);
   };
 }

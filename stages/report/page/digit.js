@@ -5,11 +5,14 @@ const DIRT = 0.2; // of the size of the largest mark: what is smaller is no part
 const WIDEST = 2; // times its height
 const CLEAR = 0.8; // the least probability of a clear digit
 
-// What stands in the square, in words: a digit, or what is no clear one
+const SIDE = 28; // pixels, of MNIST's images
+
+// What stands in the square, in words: a class, or what is no clear digit
 function answerOf(probabilities, { height, width }) {
-  const digit = probabilities.indexOf(Math.max(...probabilities)), share = percent(probabilities[digit]);
-  if (width > WIDEST * height) return "No clear digit: too wide.";
-  return probabilities[digit] < CLEAR ? `No clear digit: most like ${digit}, ${share}.` : `${digit}, with ${share}.`;
+  const likeliest = probabilities.indexOf(Math.max(...probabilities)), share = percent(probabilities[likeliest]);
+  if (CENTRED && width > WIDEST * height) return `No clear ${data.noun}: too wide.`;
+  const unclear = CENTRED && probabilities[likeliest] < CLEAR;
+  return unclear ? `No clear ${data.noun}: most like ${NAMES[likeliest]}, ${share}.` : `${NAMES[likeliest]}, with ${share}.`;
 }
 
 // The groups of marks in `ink` (side x side, 0..255 each), each a digit of its own: [{ink, height, width}, …]
@@ -95,7 +98,7 @@ function asMnist({ ink, height, width }) {
     right += value * (at % wide);
   });
   const place = (moment, size) => Math.min(SIDE - size, Math.max(0, roundToEven(13.5 - moment / mass)));
-  const top = place(down, high), left = place(right, wide), image = new Uint8Array(PIXELS);
+  const top = place(down, high), left = place(right, wide), image = new Uint8Array(SIDE * SIDE);
   scaled.forEach((value, at) => (image[(top + Math.floor(at / wide)) * SIDE + left + (at % wide)] = value));
   const brightest = Math.max(...image);
   return image.map((value) => value * (255 / brightest));

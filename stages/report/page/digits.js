@@ -1,41 +1,46 @@
-// The confusion matrix, and the test digits that a cell of it counts.
+// The confusion matrix, and the test images that a cell of it counts.
 
-function digitAt(row) {
-  return digits.subarray(row * PIXELS, (row + 1) * PIXELS);
+// Where the image of each row of the test set stands in the page; a large test set is not there as a whole
+const placeOf = data.images.rows && new Map(data.images.rows.map((row, place) => [row, place]));
+
+function imageAt(row) {
+  const place = placeOf ? placeOf.get(row) : row;
+  return testImages.subarray(place * VALUES, (place + 1) * VALUES);
 }
 
 function showPixels(canvas, image) {
-  const pixels = new ImageData(SIDE, SIDE);
-  image.forEach((value, at) => pixels.data.set([value, value, value, 255], 4 * at));
+  const pixels = new ImageData(WIDE, HIGH), last = (CHANNELS - 1) * PIXELS;
+  for (let at = 0; at < PIXELS; at++) pixels.data.set([image[at], image[at + last / 2], image[at + last], 255], 4 * at);
   canvas.getContext("2d").putImageData(pixels, 0, 0);
 }
 
 function canvasOf(image) {
-  const canvas = element("canvas", { width: SIDE, height: SIDE });
+  const canvas = element("canvas", { width: WIDE, height: HIGH, className: DRAWN ? "ink" : "" });
   showPixels(canvas, image);
   return canvas;
 }
 
-// The rows of the test digits labelled `actual` that `run` classifies as `predicted`
-function rowsOf(run, actual, predicted) {
-  const rows = [];
-  for (let row = 0; row < data.labels.length; row++) {
-    if (data.labels[row] === String(actual) && run.predicted[row] === String(predicted)) rows.push(row);
-  }
+// The rows of the test images of each label that `run` classifies as each class: rows[label][class]
+function rowsOf(run) {
+  const rows = eachClass(() => eachClass(() => []));
+  labels.forEach((label, row) => rows[label][run.predicted[row]].push(row));
   return rows;
 }
 
-// A table of buttons, one for each pair of classes; `most` errors of a cell are the darkest
-function matrixOf(run, most) {
-  const table = element("table", { className: "matrix" }), body = element("tbody");
-  const head = element("tr", {}, element("td"), ...eachClass((digit) => textElement("th", digit, { scope: "col" })));
+// A table of buttons, one for each pair of classes, with their `rows`; `most` errors of a cell are the darkest
+function matrixOf(run, rows, most) {
+  const table = element("table", { className: CLASSES <= 12 ? "matrix few" : "matrix" }), body = element("tbody");
+  const heads = NAMES.map((name) => textElement("th", name, { scope: "col", title: name }));
+  const head = element("tr", {}, element("td"), ...heads);
+  table.style.setProperty("--names", longestName());
+  table.style.setProperty("--classes", CLASSES);
   head.append(textElement("th", "accuracy", { scope: "col" }));
   table.append(textElement("caption", "Rows: label. Columns: class that the net predicts."));
   table.append(element("thead", {}, head), body);
   for (const actual of eachClass((digit) => digit)) {
-    const cells = eachClass((predicted) => rowsOf(run, actual, predicted));
-    const row = element("tr", {}, element("th", { scope: "row", textContent: actual }));
-    cells.forEach((rows, predicted) => row.append(element("td", {}, cellOf(run, rows, actual, predicted, most))));
+    const cells = rows[actual], name = NAMES[actual];
+    const row = element("tr", {}, textElement("th", name, { scope: "row", title: name }));
+    cells.forEach((of, predicted) => row.append(element("td", {}, cellOf(run, of, actual, predicted, most))));
     row.append(element("td", { textContent: percent(cells[actual].length / cells.flat().length, 2) }));
     body.append(row);
   }
@@ -44,25 +49,28 @@ function matrixOf(run, most) {
 }
 
 function cellOf(run, rows, actual, predicted, most) {
-  const right = actual === predicted, label = `label ${actual}, predicted ${predicted}: ${count(rows.length, "digit")}`;
+  const right = actual === predicted, pair = `label ${NAMES[actual]}, predicted ${NAMES[predicted]}`;
+  const label = `${pair}: ${count(rows.length, data.noun)}`;
   const cell = element("button", { type: "button", textContent: rows.length || "·", className: right ? "right" : "" });
   cell.setAttribute("aria-label", label);
   cell.style.setProperty("--share", right ? 0 : rows.length / most);
   cell.addEventListener("click", () => {
-    showDigits(`${run.name ? `${run.name}, ` : ""}${label}`, rows);
+    showImages(`${run.name ? `${run.name}, ` : ""}${label}`, rows);
     document.querySelector(".matrix [aria-pressed=true]")?.setAttribute("aria-pressed", false);
     cell.setAttribute("aria-pressed", true);
   });
   return cell;
 }
 
-// Show the test digits of `rows` as buttons that put them into the square
-function showDigits(title, rows) {
-  document.getElementById("digits-title").textContent = title;
+// Show the test images of `rows` as buttons that put them into the square
+function showImages(title, rows) {
+  const there = placeOf ? rows.filter((row) => placeOf.has(row)) : rows;
+  const some = there.length < rows.length ? `, of which the page has ${there.length}` : "";
+  document.getElementById("digits-title").textContent = title + some;
   const list = document.getElementById("digits");
-  list.replaceChildren(...rows.map((row) => {
-    const button = element("button", { type: "button", title: `no. ${row}` }, canvasOf(digitAt(row)));
-    button.setAttribute("aria-label", `test digit ${row}, label ${data.labels[row]}`);
+  list.replaceChildren(...there.map((row) => {
+    const button = element("button", { type: "button", title: `no. ${row}` }, canvasOf(imageAt(row)));
+    button.setAttribute("aria-label", `test ${data.noun} ${row}, label ${NAMES[labels[row]]}`);
     button.addEventListener("click", () => {
       list.querySelector("[aria-current]")?.removeAttribute("aria-current");
       button.setAttribute("aria-current", true);

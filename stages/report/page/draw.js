@@ -1,15 +1,15 @@
 // The square to draw in, and what the net says of it while one draws.
 
 const square = document.getElementById("square"), pen = square.getContext("2d", { willReadFrequently: true });
-const WIDTH = square.width, STROKE = WIDTH / 10;
-const drawing = { strokes: [], digit: null, erasing: false, cursor: null }; // digit: the row of a test digit underneath
+const WIDTH = square.width, HEIGHT = square.height, STROKE = WIDTH / 10;
+const drawing = { strokes: [], row: null, erasing: false, cursor: null }; // row: of a test image underneath
 
 function redraw() {
   pen.fillStyle = "#000";
-  pen.fillRect(0, 0, WIDTH, WIDTH);
-  if (drawing.digit !== null) {
+  pen.fillRect(0, 0, WIDTH, HEIGHT);
+  if (drawing.row !== null) {
     pen.imageSmoothingEnabled = false;
-    pen.drawImage(canvasOf(digitAt(drawing.digit)), 0, 0, WIDTH, WIDTH);
+    pen.drawImage(canvasOf(imageAt(drawing.row)), 0, 0, WIDTH, HEIGHT);
   }
   Object.assign(pen, { lineWidth: STROKE, lineCap: "round", lineJoin: "round" });
   for (const { points, erases } of drawing.strokes) {
@@ -23,20 +23,29 @@ function redraw() {
 
 // What the net gets: {image, height, width}, with the size of the ink, or {message}, that says why there is nothing
 function seen() {
-  const { data: rgba } = pen.getImageData(0, 0, WIDTH, WIDTH), ink = new Uint8Array(WIDTH * WIDTH);
+  if (!DRAWN) return drawing.row === null ? { message: `Choose a test ${data.noun} below.` } : { image: imageAt(drawing.row) };
+  const { data: rgba } = pen.getImageData(0, 0, WIDTH, HEIGHT), ink = new Uint8Array(WIDTH * HEIGHT);
   for (let at = 0; at < ink.length; at++) ink[at] = rgba[4 * at];
-  const mended = drawing.digit !== null && ink.some((value) => value > 0);
-  if (mended) return { image: shrunk(ink), height: SIDE, width: SIDE };
-  const found = findDigits(ink, WIDTH);
+  const asItIs = (drawing.row !== null || !CENTRED) && ink.some((value) => value > 0);
+  if (asItIs) return { image: shrunk(ink), height: HIGH, width: WIDE };
+  const found = CENTRED ? findDigits(ink, WIDTH) : [];
   if (found.length === 1) return { ...found[0], image: asMnist(found[0]) };
-  return { message: found.length ? `${found.length} separate marks. Draw one digit.` : "Draw a digit from 0 to 9." };
+  return { message: found.length ? `${found.length} separate marks. Draw one ${data.noun}.` : `Draw ${aNoun()}.` };
 }
 
-// The mean of each of 28 x 28 blocks: a test digit that was mended stays where MNIST has it
+function aNoun() {
+  return `${/^[aeiou]/.test(data.noun) ? "an" : "a"} ${data.noun}`;
+}
+
+// The mean of each of the blocks that are a pixel for the net: a test image that was mended stays where it is
 function shrunk(ink) {
-  const block = WIDTH / SIDE, sums = new Float64Array(PIXELS);
-  ink.forEach((value, at) => (sums[Math.floor(at / WIDTH / block) * SIDE + Math.floor((at % WIDTH) / block)] += value));
-  return Uint8Array.from(sums, (sum) => Math.round(sum / block ** 2));
+  const sums = new Float64Array(PIXELS), counts = new Float64Array(PIXELS);
+  ink.forEach((value, at) => {
+    const row = Math.floor((Math.floor(at / WIDTH) * HIGH) / HEIGHT), column = Math.floor(((at % WIDTH) * WIDE) / WIDTH);
+    sums[row * WIDE + column] += value;
+    counts[row * WIDE + column]++;
+  });
+  return Uint8Array.from(sums, (sum, at) => Math.round(sum / counts[at]));
 }
 
 // Everything that follows from the drawing, now
@@ -47,24 +56,24 @@ function update() {
   const probabilities = layers.length ? softmax(layers.at(-1).values) : null;
   say(probabilities ? answerOf(probabilities, found) : message, probabilities);
   showBars(probabilities);
-  showPixels(document.getElementById("seen"), image ?? new Uint8Array(PIXELS));
+  showPixels(document.getElementById("seen"), image ?? new Uint8Array(VALUES));
   showMaps(layers);
   document.body.classList.toggle("blank", !image);
 }
 
 function say(answer, probabilities) {
   document.getElementById("answer").textContent = answer;
-  const label = drawing.digit === null ? null : Number(data.labels[drawing.digit]);
+  const label = drawing.row === null ? null : labels[drawing.row];
   const mended = drawing.strokes.length ? ", mended" : "";
   const right = probabilities && probabilities.indexOf(Math.max(...probabilities)) === label;
   const verdict = right ? "as labelled" : "not as labelled";
   document.getElementById("about").textContent =
-    label === null ? "" : `Test digit ${drawing.digit}${mended}: label ${label}. Classified ${verdict}.`;
+    label === null ? "" : `Test ${data.noun} ${drawing.row}${mended}: label ${NAMES[label]}. Classified ${verdict}.`;
 }
 
 function showBars(probabilities) {
-  document.querySelectorAll("#bars li").forEach((bar, digit) => {
-    const share = probabilities ? probabilities[digit] : 0;
+  document.querySelectorAll("#bars li").forEach((bar, place) => {
+    const share = probabilities ? probabilities[place] : 0;
     bar.style.setProperty("--share", share);
     bar.classList.toggle("most", share > 0 && share === Math.max(...probabilities));
     bar.lastElementChild.textContent = probabilities ? percent(share) : "";
@@ -100,9 +109,9 @@ function undo() {
   update();
 }
 
-// Start anew: with the test digit of that row underneath, or with nothing
-function start(digit) {
-  Object.assign(drawing, { strokes: [], digit, cursor: null });
+// Start anew: with the test image of that row underneath, or with nothing
+function start(row) {
+  Object.assign(drawing, { strokes: [], row, cursor: null });
   update();
 }
 
@@ -135,7 +144,7 @@ function drawWithKeys() {
   const steps = { ArrowUp: [0, -1], ArrowDown: [0, 1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] };
   square.addEventListener("keydown", (event) => {
     const step = steps[event.key], cursor = (drawing.cursor ??= { point: [WIDTH / 2, WIDTH / 4], down: false });
-    const moved = (value, axis) => Math.min(WIDTH, Math.max(0, value + step[axis] * (WIDTH / 20)));
+    const moved = (value, axis) => Math.min([WIDTH, HEIGHT][axis], Math.max(0, value + step[axis] * (WIDTH / 20)));
     if (step) cursor.point = cursor.point.map(moved);
     else if (event.key === " ") cursor.down = !cursor.down;
     else if (event.key === "Backspace") undo();

@@ -1,6 +1,8 @@
 // The charts of the page: what plots/*.csv say of each run.
 
-const CLASS = { label: "class", integer: true }, IMAGES = { label: "training images seen", from: 0 };
+const FEW = CLASSES <= 12; // so few that each has its name at the axis
+const CLASS = { label: "class", integer: FEW, text: (place) => shortened(NAMES[place] ?? "", FEW ? 50 / CLASSES : 9) };
+const IMAGES = { label: "training images seen", from: 0 };
 const LOSS = { label: "loss (nats)", log: true, text: short, value: short };
 const ERROR = { label: "error rate", log: true, text: tick, value: (share) => percent(share, 2) };
 
@@ -29,10 +31,10 @@ function between(low, high) {
 
 function perClass() {
   const series = ofRuns("per_class", "error rate, 95% interval", (row) => {
-    const { class: digit, count, errors, recall, lower, upper } = row;
-    const values = { class: digit, errors: `${errors} of ${count}`, "error rate": percent(1 - recall, 2) };
+    const { class: place, count, errors, recall, lower, upper } = row;
+    const values = { class: NAMES[place], errors: `${errors} of ${count}`, "error rate": percent(1 - recall, 2) };
     const interval = between(1 - upper, 1 - lower);
-    return { x: digit, y: 1 - recall, low: 1 - upper, high: 1 - lower, values: { ...values, interval } };
+    return { x: place, y: 1 - recall, low: 1 - upper, high: 1 - lower, values: { ...values, interval } };
   });
   const y = { label: "error rate", from: 0, text: tick };
   return chart({ title: "Error rate of each class", series, x: CLASS, y });
@@ -65,8 +67,8 @@ function curve(title, parts, y) {
 function classes() {
   const series = Object.entries({ training: "train", validation: "validation", test: "test" }).map(([name, part]) => {
     const all = data.classes.reduce((sum, row) => sum + row[part], 0);
-    const points = data.classes.map(({ class: digit, [part]: images }) => {
-      return { x: digit, y: images / all, values: { class: digit, images, share: percent(images / all, 2) } };
+    const points = data.classes.map(({ class: place, [part]: images }) => {
+      return { x: place, y: images / all, values: { class: NAMES[place], images, share: percent(images / all, 2) } };
     });
     return { name, kind: "bars", points };
   });

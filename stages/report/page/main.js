@@ -1,6 +1,6 @@
 // Put the page together.
 
-const digits = decodeDigits(data.digits);
+const testImages = decodeImages(data.images);
 const nets = data.runs.map((run) => run.net && decodeNet(run.net));
 const chosen = { net: nets.length - 1 };
 
@@ -15,7 +15,16 @@ function textElement(name, text, properties = {}) {
 }
 
 function eachClass(make) {
-  return Array.from({ length: CLASSES }, (_, digit) => make(digit));
+  return Array.from({ length: CLASSES }, (_, place) => make(place));
+}
+
+function shortened(name, most) {
+  return name.length <= Math.max(most, 2) ? name : `${name.slice(0, Math.max(most, 2) - 1)}…`;
+}
+
+// The room for the names of the classes, as CSS has it
+function longestName() {
+  return `${Math.min(14, Math.max(...NAMES.map((name) => name.length))) + 1}ch`;
 }
 
 function percent(share, decimals = 1) {
@@ -35,25 +44,28 @@ function short(value) {
 }
 
 function showMatrices() {
-  const errors = (run, actual) => eachClass((of) => (of === actual ? 0 : rowsOf(run, actual, of).length));
-  const most = Math.max(1, ...data.runs.flatMap((run) => eachClass((actual) => errors(run, actual)).flat()));
-  document.getElementById("matrices").replaceChildren(...data.runs.map((run) =>
-    element("div", {}, ...(run.name ? [element("h3", { textContent: run.name })] : []), matrixOf(run, most))));
+  const cells = data.runs.map(rowsOf);
+  const errors = cells.flat().flatMap((row, at) => row.map((rows, of) => (of === at % CLASSES ? 0 : rows.length)));
+  const most = errors.reduce((a, b) => Math.max(a, b), 1);
+  document.getElementById("matrices").replaceChildren(...data.runs.map((run, at) => {
+    const scroll = element("div", { className: "scroll" }, matrixOf(run, cells[at], most));
+    return element("div", {}, ...(run.name ? [element("h3", { textContent: run.name })] : []), scroll);
+  }));
 }
 
-// Buttons that show digits of all cells: what is misclassified, or what one run alone classifies correctly
+// Buttons that show images of all cells: what is misclassified, or what one run alone classifies correctly
 function showGroups() {
   document.getElementById("groups").replaceChildren(...data.groups.map(({ title, rows }) => {
     const button = element("button", { type: "button", textContent: `${title} (${rows.length})` });
-    button.addEventListener("click", () => showDigits(button.textContent, rows));
+    button.addEventListener("click", () => showImages(button.textContent, rows));
     return button;
   }));
-  showDigits(`${data.groups[0].title} (${data.groups[0].rows.length})`, data.groups[0].rows);
+  showImages(`${data.groups[0].title} (${data.groups[0].rows.length})`, data.groups[0].rows);
 }
 
 // A canvas for the maps of each of the first layers of the chosen net
 function makeMaps() {
-  const net = nets[chosen.net], layers = net ? forward(net, new Uint8Array(PIXELS)) : [];
+  const net = nets[chosen.net], layers = net ? forward(net, new Uint8Array(VALUES)) : [];
   const convolutions = layers.filter((layer) => layer.height > 1 && layer.name.endsWith("_conv")).slice(0, 2);
   document.getElementById("maps").replaceChildren(...convolutions.map(({ name, channels, height, width }) => {
     const columns = Math.ceil(Math.sqrt(channels * 2.2)), rows = Math.ceil(channels / columns);
@@ -72,20 +84,28 @@ function choose(number) {
   update();
 }
 
-document.getElementById("bars").append(...eachClass((digit) =>
-  element("li", {}, element("span", { textContent: digit }), element("span", { className: "bar" }), element("span"))));
+const bars = document.getElementById("bars");
+bars.style.setProperty("--names", longestName());
+if (CLASSES > 12) bars.tabIndex = 0; // it scrolls
+bars.append(...NAMES.map((name) => {
+  const of = textElement("span", name, { title: name });
+  return element("li", {}, of, element("span", { className: "bar" }), element("span"));
+}));
 document.querySelectorAll("[name=net]").forEach((radio) => {
   radio.addEventListener("change", () => choose(Number(radio.value)));
 });
-document.getElementById("undo").addEventListener("click", undo);
-document.getElementById("clear").addEventListener("click", () => start(null));
-document.getElementById("erase").addEventListener("click", ({ currentTarget: button }) => {
-  drawing.erasing = !drawing.erasing;
-  button.setAttribute("aria-pressed", drawing.erasing);
-});
-drawWithPointer();
-drawWithKeys();
+if (DRAWN) {
+  document.getElementById("undo").addEventListener("click", undo);
+  document.getElementById("clear").addEventListener("click", () => start(null));
+  document.getElementById("erase").addEventListener("click", ({ currentTarget: button }) => {
+    drawing.erasing = !drawing.erasing;
+    button.setAttribute("aria-pressed", drawing.erasing);
+  });
+  drawWithPointer();
+  drawWithKeys();
+}
 showMatrices();
 showGroups();
 showCharts();
+if (!DRAWN) drawing.row = data.groups[0].rows[0] ?? data.images.rows?.[0] ?? 0;
 choose(chosen.net);

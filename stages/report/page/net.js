@@ -1,8 +1,9 @@
 // The net, layer by layer: the layers that a recipe can have, as PyTorch computes them for one image.
 
-// What each layer makes of `pixels` (28 x 28 bytes): [{name, channels, height, width, values}, …], the logits last
+// What each layer makes of `pixels` (channels x height x width bytes): [{name, channels, height, width, values}, …], the logits last
 function forward(net, pixels) {
-  let made = { channels: 1, height: SIDE, width: SIDE, values: Float32Array.from(pixels, (pixel) => pixel / 255) };
+  const values = Float32Array.from(pixels, (pixel) => pixel / 255);
+  let made = { channels: CHANNELS, height: HIGH, width: WIDE, values };
   return net.layers.map((layer) => {
     made = { ...made, ...LAYERS[layer.kind](made, layer), name: layer.name };
     return made;

@@ -1,0 +1,190 @@
+"""A folder of one's own pictures, one folder for each class: its images as arrays, and what is wrong with it.
+
+Beside the folder `pictures` may stand a `test.txt`, with a line for each picture of the test part, and a `groups.csv`,
+which says in its columns `file` and `group` what belongs together. Both name pictures as CLASS/FILE.
+"""
+
+import csv
+import hashlib
+import io
+import struct
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from stages.common import raw
+from stages.common.errors import StageError
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+FEWEST, MOST = 200, 200_000  # pictures
+EXAMPLES = 5  # of each kind of fault, at most, in a message
+# What Pillow raises on broken files, most of it by accident
+BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, struct.error)
+BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+
+
+@dataclass
+class Folder:
+    """What stands in a folder: classes, pictures by name, and faults, each kind with its examples."""
+
+    place: Path  # the folder that has `pictures`
+    classes: list[str] = field(default_factory=list)
+    labels: dict[str, int] = field(default_factory=dict)  # of each picture, by its name, in the order of the names
+    test: set[str] = field(default_factory=set)  # names of the pictures of the test part
+    groups: dict[str, str] | None = None  # of each picture, by its name; None if there is no groups.csv
+    faults: dict[str, list[str]] = field(default_factory=dict)
+
+    def fault(self, kind: str, example: str) -> None:
+        """Note that `example` is wrong."""
+        self.faults.setdefault(kind, []).append(example)
+
+    def refuse(self) -> None:
+        """Raise StageError if anything is wrong: a line for each kind, with up to EXAMPLES."""
+        if self.faults:
+            lines = [
+                f"{kind} ({len(found):,}): {', '.join(found[:EXAMPLES])}{', …' if len(found) > EXAMPLES else ''}"
+                for kind, found in self.faults.items()
+            ]
+            raise StageError("\n  ".join([f"{self.place}: fix this", *lines]))
+
+
+def listed(place: Path) -> Folder:
+    """Return what the folder `place` has, by the names of its files alone."""
+    found, pictures = Folder(place), place / "pictures"
+    roots = [(pictures, False)]
+    if (pictures / "test").is_dir():
+        roots = [(pictures / "train" if (pictures / "train").is_dir() else pictures, False), (pictures / "test", True)]
+    names = {
+        path.name
+        for root, _ in roots
+        for path in (root.iterdir() if root.is_dir() else ())
+        if path.is_dir() and not path.name.startswith(".") and path != pictures / "test"
+    }
+    found.classes = sorted(names)
+    for root, is_test in roots:
+        for label, name in enumerate(found.classes):
+            for path in sorted((root / name).glob("*")):
+                of = path.relative_to(pictures).as_posix()
+                if path.suffix.lower() in SUFFIXES:
+                    found.labels[of] = label
+                    found.test |= {of} if is_test else set()
+                elif not path.name.startswith("."):
+                    found.fault("no PNG or JPEG by its name", of)
+    if len(roots) == 1 and (place / "test.txt").is_file():
+        found.test = set((place / "test.txt").read_text(encoding="utf-8").splitlines())
+        for name in sorted(found.test - set(found.labels)):
+            found.fault("a line of test.txt that names no picture", name)
+    _read_groups(found)
+    _check_counts(found)
+    return found
+
+
+def _read_groups(found: Folder) -> None:
+    path = found.place / "groups.csv"
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or not {"file", "group"} <= set(rows[0]):
+        found.fault("expected the columns file and group", "groups.csv")
+        return
+    found.groups = {row["file"]: row["group"] for row in rows}
+    for name in found.labels.keys() - found.groups.keys():
+        found.fault("a picture without a line in groups.csv", name)
+    in_test = {found.groups.get(name) for name in found.test}
+    for group in sorted({found.groups.get(name, "") for name in found.labels.keys() - found.test} & in_test):
+        found.fault("a group of groups.csv in the training and in the test part", group)
+
+
+def _check_counts(found: Folder) -> None:
+    if not FEWEST <= len(found.labels) <= MOST:
+        found.fault(f"expected {FEWEST:,} to {MOST:,} pictures, in a folder for each class", f"{len(found.labels):,}")
+    if not 2 <= len(found.classes) <= 100:
+        found.fault("expected 2 to 100 classes", f"{len(found.classes)}")
+    of = list(found.labels.values())
+    for label, name in enumerate(found.classes):
+        if of.count(label) < 2:
+            found.fault("a class of one picture or none", name)
+
+
+def arrays(place: Path, data: raw.Description) -> dict[str, np.ndarray]:
+    """Return the pictures in the folder `place` as images and labels of both parts, and the groups if they are known.
+
+    A picture that is in its class and part twice is taken once. Raises StageError, which names all that is wrong.
+    """
+    found = listed(place)
+    if not found.test:
+        found.fault("no test part; run `python -m tools.dataset`", place.as_posix())
+    for name in sorted(set(found.classes) ^ set(data.classes)):
+        found.fault("a class that is not both in dataset.yaml and in the folder; run `python -m tools.dataset`", name)
+    names, images = read_all(found, data.shape)
+    found.refuse()
+    labels = np.array([found.labels[name] for name in names], dtype=np.uint8)
+    in_test = np.array([name in found.test for name in names])
+    made: dict[str, np.ndarray] = {}
+    for part, rows in (("train", ~in_test), ("t10k", in_test)):
+        made |= {f"{part}-images": images[rows], f"{part}-labels": labels[rows]}
+    if found.groups is not None:
+        numbers = {group: number for number, group in enumerate(sorted(set(found.groups.values())))}
+        train = [name for name in names if name not in found.test]
+        made["train-groups"] = np.array([numbers[found.groups[name]] for name in train], dtype=np.int32)
+    return made
+
+
+def read_all(found: Folder, shape: list[int]) -> tuple[list[str], np.ndarray]:
+    """Return the names of the pictures that are read, and their images (n, height, width[, 3]).
+
+    Notes as a fault what cannot be read, and what is twice where it may not be.
+    """
+    names: list[str] = []
+    images = np.zeros((len(found.labels), *shape[1:], *shape[:1])[: 3 if shape[0] == 1 else 4], dtype=np.uint8)
+    first: dict[bytes, str] = {}
+    for name, label in found.labels.items():
+        try:
+            image = read(found.place / "pictures" / name, shape)
+        except (*BROKEN, *BOMBS) as error:
+            found.fault("cannot be read", f"{name} ({str(error).splitlines()[0] if str(error) else 'broken'})")
+            continue
+        twin = first.setdefault(hashlib.sha256(image.tobytes()).digest(), name)
+        if twin == name:
+            images[len(names)] = image
+            names.append(name)
+        elif found.labels[twin] != label:
+            found.fault("the same picture under two classes", f"{twin} = {name}")
+        elif (twin in found.test) != (name in found.test):
+            found.fault("a training picture in the test part", f"{twin} = {name}")
+    return names, images[: len(names)]
+
+
+def read(path: Path, shape: list[int]) -> np.ndarray:
+    """Return the picture at `path`, scaled and cut to `shape`: (height, width) or (height, width, 3).
+
+    Raises one of BROKEN or BOMBS.
+    """
+    return fitted(opened(path.read_bytes()), shape)
+
+
+def opened(content: bytes) -> Image.Image:
+    """Return the picture in `content`, upright, without transparency, in grey or RGB. Raises one of BROKEN or BOMBS."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            image = ImageOps.exif_transpose(Image.open(io.BytesIO(content), formats=("PNG", "JPEG")))
+        except UnidentifiedImageError:
+            raise ValueError("no PNG or JPEG") from None
+        if image.mode[0] in "IF":
+            raise ValueError(f"mode {image.mode}, expected 8 bits a colour")
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return image.convert("L" if image.mode in ("1", "L") else "RGB")
+
+
+def fitted(image: Image.Image, shape: list[int]) -> np.ndarray:
+    """Return `image` as bytes of `shape` (channels, height, width): its middle, scaled by Pillow in whole numbers."""
+    colour = image.convert("L" if shape[0] == 1 else "RGB")
+    return np.asarray(ImageOps.fit(colour, (shape[2], shape[1]), Image.Resampling.BICUBIC))

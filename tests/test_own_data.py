@@ -1,0 +1,439 @@
+"""Data sets of the table and folders of one's own: made files and pictures, with exact answers."""
+
+import csv
+import functools
+import gzip
+import hashlib
+import http.server
+import json
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from playwright.sync_api import Browser
+from ruamel.yaml import YAML
+
+from stages.common import idx, raw
+from stages.common.errors import StageError
+from stages.download import folder
+from stages.net import description, exact
+from stages.net.workers import Workers
+from stages.train import fit, main
+from stages.train.processes import Processes
+from stages.train.recipe import Recipe
+from tests.conftest import PROJECT, Clone
+from tests.steps import Unsaved
+from tests.test_page import opened
+
+DATASET = (sys.executable, "-m", "tools.dataset", "datasets/made")
+DOWNLOAD, SPLIT = ((sys.executable, "-m", f"stages.{stage}") for stage in ("download", "split"))
+COLOURS = {"blue": 2, "green": 1, "red": 0}
+
+
+def made(clone: Clone, count: int = 100, side: int = 32) -> Path:
+    """Make datasets/made in `clone`: three classes of noise, brighter in one colour; return its pictures."""
+    place, random = clone.path / "datasets/made/pictures", np.random.RandomState(0)
+    for name, channel in COLOURS.items():
+        (place / name).mkdir(parents=True)
+        for number in range(count):
+            pixels = random.randint(128, size=(side, side, 3)).astype(np.uint8)
+            pixels[..., channel] += 64
+            Image.fromarray(pixels).save(place / name / f"{number:03}.png")
+    return place
+
+
+def choose(clone: Clone, dataset: str) -> None:
+    """Write `dataset` into params.yaml."""
+    text = (clone.path / "params.yaml").read_text()
+    (clone.path / "params.yaml").write_text(text.replace("dataset: mnist ", f"dataset: {dataset} "))
+
+
+@pytest.fixture
+def clone(origin: Clone, tmp_path: Path) -> Clone:
+    """A fresh clone whose params choose the data set `made`."""
+    clone = origin.clone(tmp_path / "clone")
+    choose(clone, "made")
+    return clone
+
+
+def described(clone: Clone) -> dict[str, Any]:
+    """Return what download says of the data set."""
+    found: dict[str, Any] = json.loads((clone.path / raw.DESCRIPTION).read_text())
+    return found
+
+
+def arrays(clone: Clone, part: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return images and labels of a part."""
+    (images,) = (clone.path / raw.FOLDER).glob(f"{part}-images-*")
+    return idx.read(images), idx.read(clone.path / raw.FOLDER / f"{part}-labels-idx1-ubyte")
+
+
+def test_a_folder_of_three_classes_in_colour(clone: Clone) -> None:
+    """The entry says shape and classes, the test part is drawn once and written down, the split is the known one."""
+    place = made(clone)
+    said = clone.run(*DATASET).stdout
+    assert "300 pictures in 3 classes, used as 3 x 32 x 32\n  blue 100, green 100, red 100\n  60 of them" in said
+    entry = YAML(typ="safe").load((clone.path / "datasets/made/dataset.yaml").read_text())
+    assert (entry["shape"], entry["classes"], entry["drawing"]) == ([3, 32, 32], ["blue", "green", "red"], "none")
+    test = (clone.path / "datasets/made/test.txt").read_text()
+    random = np.random.RandomState(0)  # NumPy's frozen generator draws 20 of each class, then 8 of the 80 others
+    drawn = [f"{name}/{row:03}.png" for name in COLOURS for row in sorted(random.permutation(100)[:20])]
+    assert test.splitlines() == drawn
+    assert drawn[:3] == ["blue/002.png", "blue/007.png", "blue/008.png"]
+    clone.run(*DATASET, "--seed", "1")
+    assert (clone.path / "datasets/made/test.txt").read_text() == test
+    clone.run(*DOWNLOAD)
+    clone.run(*SPLIT)
+    images, labels = arrays(clone, "train")
+    names = [f"{name}/{number:03}.png" for name in COLOURS for number in range(100)]
+    train = [name for name in names if name not in test.splitlines()]
+    assert np.array_equal(images, np.stack([np.asarray(Image.open(place / name)) for name in train]))
+    assert np.bincount(labels).tolist() == [80, 80, 80]
+    rows = np.load(clone.path / "data/split/validation.npy")
+    random = np.random.RandomState(0)
+    known = [row for first in (0, 80, 160) for row in sorted(random.permutation(np.arange(first, first + 80))[:8])]
+    assert rows.tolist() == known
+    assert (clone.path / "plots/classes.csv").read_text() == (
+        "class,train,validation,test\nblue,72,8,20\ngreen,72,8,20\nred,72,8,20\n"
+    )
+
+
+def test_groups_stay_together(clone: Clone) -> None:
+    """With a groups.csv, no group is in two of training, validation and test part."""
+    place = made(clone)
+    groups = {f"{name}/{number:03}.png": f"camera {number % 20}" for name in COLOURS for number in range(100)}
+    with (clone.path / "datasets/made/groups.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("file", "group"), *groups.items()])
+    clone.run(*DATASET)
+    test = set((clone.path / "datasets/made/test.txt").read_text().splitlines())
+    clone.replace("params.yaml", "method: stratified", "method: group")
+    clone.run(*DOWNLOAD)
+    clone.run(*SPLIT)
+    assert json.loads((clone.path / "metrics/data.json").read_text())["shared_groups"] == 0
+    train = [name for name in groups if name not in test]
+    validation = {train[row] for row in np.load(clone.path / "data/split/validation.npy")}
+    parts = [{groups[name] for name in part} for part in (test, validation, set(train) - validation)]
+    assert [len(part) for part in parts] == [4, 2, 14]
+    assert len(set.union(*parts)) == 20
+    assert len(list(place.glob("*/*.png"))) == 300
+
+
+def test_a_folder_called_test_is_the_test_part(clone: Clone) -> None:
+    """pictures/test/CLASS is the test part, nothing is drawn; a picture twice in its class and part is taken once."""
+    place = made(clone)
+    for name in COLOURS:
+        (place / "test" / name).mkdir(parents=True)
+        for number in range(30):
+            (place / name / f"{number:03}.png").rename(place / "test" / name / f"{number:03}.png")
+    (place / "red/twin.png").write_bytes((place / "red/050.png").read_bytes())
+    said = clone.run(*DATASET).stdout
+    assert "1 duplicates in their class are used once\n  90 of them are the test part" in said
+    assert not (clone.path / "datasets/made/test.txt").exists()
+    clone.run(*DOWNLOAD)
+    assert [np.bincount(arrays(clone, part)[1]).tolist() for part in ("train", "t10k")] == [[70] * 3, [30] * 3]
+
+
+def spoil(place: Path) -> None:
+    """Spoil the pictures in `place`, in each way that there is."""
+    for number in range(7):
+        (place / f"red/{number:03}.png").write_bytes(b"no picture")
+    for number in (10, 11):
+        (place / f"blue/{number:03}.png").write_bytes((place / f"green/{number:03}.png").read_bytes())
+    (place / "single").mkdir()
+    Image.new("RGB", (32, 32)).save(place / "single/only.jpg")
+    (place / "red/notes.txt").write_text("mine")
+
+
+def test_each_fault_is_named_once_with_examples(clone: Clone) -> None:
+    """Unreadable files, one picture under two classes, a class of one, other files: a line each; nothing is written."""
+    place = made(clone)
+    spoil(place)
+    failed = clone.run(*DATASET, status=1)
+    unread = ", ".join(f"red/{number:03}.png (no PNG or JPEG)" for number in range(5))
+    assert failed.stderr.splitlines() == [
+        "error: datasets/made: fix this",
+        "  no PNG or JPEG by its name (1): red/notes.txt",
+        "  a class of one picture or none (1): single",
+        "  the same picture under two classes (2): blue/010.png = green/010.png, blue/011.png = green/011.png",
+        f"  cannot be read (7): {unread}, …",
+    ]
+    assert sorted(path.name for path in place.parent.iterdir()) == ["pictures"]
+
+
+def test_a_training_picture_in_the_test_part_is_refused(clone: Clone) -> None:
+    """After the test part was written down, too: the stage download refuses what was changed since, and says what."""
+    place = made(clone)
+    clone.run(*DATASET)
+    (place / "red/000.png").write_bytes((place / "red/002.png").read_bytes())
+    (place / "red/001.png").unlink()
+    (place / "yellow").mkdir()
+    for number in (1, 2):
+        Image.new("RGB", (32, 32), (255, 255, number)).save(place / f"yellow/{number}.png")
+    test = clone.path / "datasets/made/test.txt"
+    test.write_text(test.read_text() + "red/002.png\nred/gone.png\n")
+    failed = clone.run(*DOWNLOAD, status=1)
+    assert failed.stderr.splitlines() == [
+        "error: datasets/made: fix this",
+        "  a line of test.txt that names no picture (1): red/gone.png",
+        "  a class that is not both in dataset.yaml and in the folder; run `python -m tools.dataset` (1): yellow",
+        "  a training picture in the test part (1): red/000.png = red/002.png",
+    ]
+    assert not (clone.path / "data").exists()
+
+
+def test_what_is_no_folder_of_pictures_is_said(clone: Clone, tmp_path: Path) -> None:
+    """A folder elsewhere is answered with the command that puts it in its place; too few pictures are refused."""
+    (tmp_path / "mine/cat").mkdir(parents=True)
+    failed = clone.run(*DATASET[:-1], str(tmp_path / "mine"), status=1)
+    assert f"mkdir -p datasets/NAME && cp -r {tmp_path / 'mine'} datasets/NAME/pictures" in failed.stderr
+    made(clone, count=10)
+    failed = clone.run(*DATASET, status=1)
+    assert "expected 200 to 200,000 pictures, in a folder for each class (1): 30" in failed.stderr
+    failed = clone.run(*DOWNLOAD, status=1)
+    assert (
+        "download.dataset: got 'made', expected one of digits, fashion_mnist, kmnist, mnist, qmnist;" in failed.stderr
+    )
+
+
+def test_pictures_of_any_kind_become_images() -> None:
+    """The middle of a wide picture, scaled; grey of colour; transparent is white; 16 bits are refused."""
+    wide = Image.new("RGB", (100, 50), "white")
+    wide.paste((255, 0, 0), (10, 0, 90, 50))
+    assert (folder.fitted(wide, [3, 8, 8]) == [255, 0, 0]).all()
+    assert (folder.fitted(wide, [1, 8, 8]) == 76).all()
+    assert (folder.fitted(wide, [1, 8, 16])[:, 8] == 76).all()
+    assert folder.fitted(wide, [1, 8, 16])[0, 0] == 255
+
+    def read(image: Image.Image) -> Image.Image:
+        path = Path("picture.png")
+        image.save(path)
+        return folder.opened(path.read_bytes())
+
+    assert read(Image.new("RGBA", (4, 4), (0, 0, 0, 0))).getpixel((0, 0)) == (255, 255, 255)
+    assert read(Image.new("1", (4, 4))).mode == "L"
+    with pytest.raises(ValueError, match="mode I;16, expected 8 bits a colour"):
+        read(Image.fromarray(np.zeros((4, 4), dtype=np.uint16)))
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def served(tmp_path: Path) -> http.server.ThreadingHTTPServer:
+    """Return a server of the files in `tmp_path`/mirror, which runs."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    handler = functools.partial(Quiet, directory=str(tmp_path / "mirror"))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+def made_files(clone: Clone, dataset: str, mirror: Path) -> None:
+    """Make files of the names and sizes of `dataset` in `mirror`, and write their digests into its entry."""
+    path, yaml = clone.path / f"datasets/{dataset}/dataset.yaml", YAML()
+    entry = yaml.load(path.read_text())
+    mirror.mkdir()
+    for kind, file in entry["files"].items():
+        many = {"10008": 10_000, "7840016": 10_000}.get(str(file["raw_bytes"]), 60_000)
+        if kind.endswith("images"):
+            values = np.zeros((many, 28, 28), np.uint8)
+            values[:, 0, :3] = np.arange(many)[:, None] >> [16, 8, 0]
+            values[:, 0, 3] = kind.startswith("t10k")
+        else:
+            values = (np.arange(many) % 10).astype(np.uint8)
+            if "column" in file:
+                values = np.stack([values, *7 * [np.arange(many) % 539]], axis=1).astype(np.int32)
+        content = idx.encode(values)
+        assert len(content) == file["raw_bytes"], kind
+        packed = gzip.compress(content, 1, mtime=0)
+        (mirror / f"{file['name']}.gz").write_bytes(packed)
+        file["packed_sha256"] = hashlib.sha256(packed).hexdigest()
+        file |= {"packed_bytes": len(packed), "raw_sha256": hashlib.sha256(content).hexdigest()}
+    yaml.dump(entry, path)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "names", "test"),
+    [
+        ("fashion_mnist", ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"], 10_000),
+        ("kmnist", ["o", "ki", "su", "tsu", "na"], 10_000),
+        ("qmnist", ["0", "1", "2", "3", "4"], 50_000),
+    ],
+)
+def test_the_formats_of_the_table(origin: Clone, tmp_path: Path, dataset: str, names: list[str], test: int) -> None:
+    """Made files of the entry's names and sizes, from a server: the stages name the classes, and all images are there.
+
+    Of QMNIST the test part is the rows from 10,000 on, and the writers come with `split.method=group`.
+    """
+    clone = origin.clone(tmp_path / "clone")
+    choose(clone, dataset)
+    made_files(clone, dataset, tmp_path / "mirror")
+    if dataset == "qmnist":
+        clone.replace("params.yaml", "method: stratified", "method: group")
+    server = served(tmp_path)
+    environment = {"MNIST_MIRROR": f"http://127.0.0.1:{server.server_port}", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    clone.run(*DOWNLOAD, **environment)
+    server.shutdown()
+    clone.run(*SPLIT)
+    images, labels = arrays(clone, "t10k")
+    assert images.shape == (test, 28, 28)
+    assert labels[:3].tolist() == [0, 1, 2]
+    assert images[0, 0, 1:3].tolist() == ([39, 16] if dataset == "qmnist" else [0, 0])  # row 10,000, or 0
+    rows = list(csv.DictReader((clone.path / "plots/classes.csv").open()))
+    assert [row["class"] for row in rows][:5] == names
+    assert sum(int(row["train"]) + int(row["validation"]) for row in rows) == 60_000
+    assert described(clone)["classes"][:5] == names
+    assert json.loads((clone.path / "metrics/data.json").read_text()).get("shared_groups") == (
+        0 if dataset == "qmnist" else None
+    )
+
+
+def test_every_entry_is_complete() -> None:
+    """Each entry with files says where their digests are from, and names mirrors; its test part fits its classes."""
+    for path in PROJECT.glob("datasets/*/dataset.yaml"):
+        entry = YAML(typ="safe").load(path.read_text())
+        assert entry["digests"], path
+        for file in entry.get("files", {}).values():
+            assert file["mirrors"], path
+
+
+COLOUR_MODEL = ["normalize", "conv 8 5 bias=false", "max_pool", "batch_norm", "relu", "conv 8 3", "linear classes"]
+
+
+def in_colour(count: int = 96) -> fit.Data:
+    """Return made images in colour, 24 high and 20 wide, of 3 classes."""
+    random = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (count, 24, 20, 3), dtype=torch.uint8, generator=random)
+    return fit.Data(images, torch.arange(count) % 3, torch.arange(64), torch.arange(64, count), classes=3)
+
+
+def colour_recipe(**changes: Any) -> Recipe:
+    """Return a recipe for these."""
+    values = {"model": COLOUR_MODEL, "optimizer": "adamw", "learning_rate": 0.01, "schedule": "constant"}
+    return Recipe(**{**values, "batch_size": 32, "shards": 4, "epochs": 2, "shift": 2, **changes})
+
+
+def test_the_same_bits_on_any_number_of_threads() -> None:
+    """Images in colour that are not square, with 1, 2 and 4 threads: the same weights and losses, bit for bit."""
+    results = []
+    for threads in (1, 2, 4):
+        data = in_colour()
+        chosen = main.fitted(colour_recipe(), Path("recipe"), data)
+        with Processes(torch.device("cpu"), "") as processes, Workers(threads) as workers:
+            net, curve = fit.fit(chosen, 0, data, workers, processes, Unsaved())
+        results.append((exact.digest(net.state_dict()), curve.losses, curve.epochs))
+    assert results[0] == results[1] == results[2]
+
+
+def test_a_recipe_follows_from_the_data() -> None:
+    """`normalize` alone takes mean and deviation of the training images; what does not fit is one message."""
+    data = in_colour()
+    pixels = data.images[:64].double() / 255
+    expected = f"normalize {pixels.mean().item():.4f} {pixels.std(correction=0).item():.4f}"
+    assert main.fitted(colour_recipe(), Path("r.yaml"), data).model[0] == expected
+    with pytest.raises(StageError) as error:
+        main.fitted(colour_recipe(model=["conv 4 5", "linear 10"]), Path("r.yaml"), data)
+    assert str(error.value) == (
+        "r.yaml: does not fit images of 24 x 20 pixels, 3 to a pixel, in 3 classes\n  model: expected `linear classes` "
+        "as the last layer, for 3 classes; what comes out has the shape (10, 1, 1)"
+    )
+
+
+def test_shifted_images_in_colour_are_moved_as_a_whole() -> None:
+    """Each window is the image moved down and right, its colours together, zeros coming in."""
+    image = torch.arange(24 * 20 * 3, dtype=torch.int32).remainder(251).reshape(1, 24, 20, 3) + 1
+    windows = fit.shifted_windows(image, 2)
+    assert windows.shape == (1, 5, 5, 24, 20, 3)
+    assert torch.equal(windows[0, 2, 2], image[0])
+    assert torch.equal(windows[0, 1, 2, 1:], image[0, :-1])
+    assert (windows[0, 1, 2, 0] == 0).all()
+    net = description.build(["linear classes"], (3, 24, 20), 3)
+    assert net(torch.zeros(2, 3, 24, 20)).shape == (2, 3)
+
+
+@pytest.fixture(scope="session")
+def photos(origin: Clone, shared: Callable[[str, Callable[[Path], None]], Clone]) -> Clone:
+    """A clone in which the pipeline has run on patches of two photographs in colour that scikit-learn ships."""
+
+    def build(place: Path) -> None:
+        from sklearn.datasets import load_sample_images
+
+        clone = origin.clone(place / "project")
+        for name, photo in zip(("china", "flower"), load_sample_images().images, strict=True):
+            of = clone.path / "datasets/photos/pictures" / name
+            of.mkdir(parents=True)
+            for top in range(0, 416, 32):
+                for left in range(0, 640, 32):
+                    patch = Image.fromarray(photo[top : top + 32, left : left + 32])
+                    patch.save(of / f"{top:03}_{left:03}.png")
+        clone.run(sys.executable, "-m", "tools.dataset", "datasets/photos")
+        clone.run("dvc", "add", "datasets/photos/pictures")
+        clone.run("git", "add", "datasets/photos")
+        clone.run("git", "commit", "--quiet", "--message", "photos")
+        few = ("-S", "train.recipe=quick", "-S", "recipes/quick.yaml:batch_size=64")
+        clone.run("dvc", "exp", "run", "-S", "download.dataset=photos", *few)
+        clone.run("git", "commit", "--quiet", "--all", "--message", "trained")
+
+    return shared("photos", build)
+
+
+@pytest.mark.slow
+def test_from_a_folder_to_the_page(photos: Clone, browser: Browser) -> None:
+    """Two classes by name in metrics, tables and page; the page's net classifies each test picture as PyTorch did."""
+    metrics = json.loads((photos.path / "metrics/evaluate.json").read_text())
+    assert list(metrics["per_class"]) == ["china", "flower"]
+    assert metrics["accuracy"] > 0.8
+    rows = list(csv.DictReader((photos.path / "plots/predictions.csv").open()))
+    assert {row["actual"] for row in rows} == {"china", "flower"}
+    with opened(browser, photos) as tab:
+        predicted = tab.evaluate(
+            """() => Array.from(labels, (_, row) => {
+            const logits = Array.from(forward(nets[0], imageAt(row)).at(-1).values);
+            return NAMES[logits.indexOf(Math.max(...logits))]; })"""
+        )
+        assert predicted == [row["predicted"] for row in rows]
+        assert tab.locator(".matrix button").count() == 4
+        tab.locator(".matrix button.right").first.click()
+        tab.locator("#digits button").first.click()
+        assert "label china. Classified as labelled." in tab.locator("#about").inner_text()
+        assert tab.locator("#clear").count() == 0
+
+
+@pytest.mark.slow
+def test_predict_and_export_know_the_names(photos: Clone) -> None:
+    """A picture file is classified by name as evaluate did it; the ONNX file has the names."""
+    import onnxruntime
+
+    test = (photos.path / "datasets/photos/test.txt").read_text().splitlines()
+    names = [f"datasets/photos/pictures/{name}" for name in test]
+    said = json.loads(photos.run(sys.executable, "-m", "tools.predict", "--json", *names).stdout)
+    rows = list(csv.DictReader((photos.path / "plots/predictions.csv").open()))
+    assert [answer["class"] for answer in said] == [row["predicted"] for row in rows]
+    photos.run(sys.executable, "-m", "tools.export")
+    session = onnxruntime.InferenceSession(photos.path / "model.onnx")
+    assert json.loads(session.get_modelmeta().custom_metadata_map["classes"]) == ["china", "flower"]
+    (logits,) = session.run(["logits"], {"images": arrays(photos, "t10k")[0]})
+    assert [["china", "flower"][place] for place in logits.argmax(1)] == [row["predicted"] for row in rows]
+
+
+@pytest.mark.slow
+def test_a_new_picture_runs_the_stages_again_and_another_entry_none(photos: Clone, tmp_path: Path) -> None:
+    """DVC sees a changed picture of the chosen set; an edit of another entry runs nothing."""
+    clone = photos.copy(tmp_path / "clone")
+    clone.replace("datasets/kmnist/dataset.yaml", "noun: character", "noun: sign")
+    assert clone.repro() == []
+    picture = clone.path / "datasets/photos/pictures/china/000_000.png"
+    picture.unlink()
+    Image.new("RGB", (32, 32), "blue").save(picture)
+    assert "Running stage 'download'" in clone.run("dvc", "repro", "download").stdout

@@ -1,0 +1,121 @@
+"""Look at a folder of your own pictures, say what it has, and make a data set of it.
+
+    python -m tools.dataset datasets/NAME
+
+The pictures, PNG or JPEG, stand in datasets/NAME/pictures/CLASS. The test part is the folder pictures/test/CLASS if
+there is one. Otherwise a share of each class is drawn at random, once, and written down in datasets/NAME/test.txt; with
+a datasets/NAME/groups.csv (columns: file, group) whole groups are drawn. The entry is datasets/NAME/dataset.yaml: edit
+what it says of the data. The size is that of the pictures if all have one of up to 64 x 64 pixels, or else --size.
+"""
+
+import argparse
+import io
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ruamel.yaml import YAML
+
+from stages.common import command, errors, files, raw
+from stages.download import entry, folder
+from stages.split import main as split
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command line takes."""
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    parser.add_argument("--size", type=int, default=32, help="pixels a side, for pictures of other sizes (default: 32)")
+    parser.add_argument("--test", type=float, default=0.2, help="share of the test part (default: 0.2)")
+    parser.add_argument("--seed", type=int, default=0, help="of the test part (default: 0)")
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Look at the folder that the command line names, and write its entry."""
+    place = arguments.folder.parent if arguments.folder.name == "pictures" else arguments.folder
+    if place.resolve().parent != entry.FOLDER.resolve() or not (place / "pictures").is_dir():
+        raise errors.StageError(
+            f"{arguments.folder}: expected datasets/NAME, with the pictures in datasets/NAME/pictures/CLASS; do\n"
+            f"  mkdir -p datasets/NAME && cp -r {arguments.folder} datasets/NAME/pictures"
+        )
+    if not 0 < arguments.test < 1 or not 1 <= arguments.size <= raw.LARGEST_SIDE:
+        raise errors.StageError(f"--test: expected a share of 0 to 1; --size: expected 1 to {raw.LARGEST_SIDE} pixels")
+    place = entry.FOLDER / place.resolve().name
+    found = folder.listed(place)
+    known = entry.path(place.name).is_file()
+    shape = entry.load(place.name).shape if known else shape_of(found, arguments.size)
+    names, images = folder.read_all(found, shape)
+    found.refuse()
+    counts = Counter(found.classes[found.labels[name]] for name in names)
+    print(f"{place}: {len(names):,} pictures in {len(counts)} classes, used as {' x '.join(map(str, shape))}")
+    print("  " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
+    if duplicates := len(found.labels) - len(names):
+        print(f"  {duplicates:,} duplicates in their class are used once")
+    if not found.test:
+        found.test = drawn(found, names, arguments.test, arguments.seed)
+        files.write_whole(place / "test.txt", "".join(f"{name}\n" for name in sorted(found.test)).encode())
+    print(f"  {sum(name in found.test for name in names):,} of them are the test part")
+    write(found, shape, images)
+    print(f"{entry.path(place.name)}: say there what the data are. Then\n  dvc add {place / 'pictures'}")
+    print(f"  git add {place} && git commit --message 'Data: {place.name}'")
+    print(f"  dvc exp run -S download.dataset={place.name}")
+
+
+def shape_of(found: folder.Folder, size: int) -> list[int]:
+    """Return channels, height and width for the pictures that were `found`: their own, or `size` a side.
+
+    Notes nothing of what cannot be read: folder.read_all does.
+    """
+    sizes, colour = set(), False
+    for name in found.labels:
+        try:
+            image = folder.opened((found.place / "pictures" / name).read_bytes())
+        except (*folder.BROKEN, *folder.BOMBS):
+            continue
+        sizes.add(image.size)
+        colour = colour or (image.mode == "RGB" and bool(np.ptp(np.asarray(image), axis=2).any()))
+    own = sizes.pop() if len(sizes) == 1 else (size, size)
+    width, height = own if max(own) <= raw.LARGEST_SIDE else (size, size)
+    return [3 if colour else 1, height, width]
+
+
+def drawn(found: folder.Folder, names: list[str], share: float, seed: int) -> set[str]:
+    """Return which of the pictures `names` are for the test: `share` of each class; whole groups if there are some."""
+    random, labels = np.random.RandomState(seed), np.array([found.labels[name] for name in names])
+    if found.groups is None:
+        chosen = split.stratified(labels, share, random)
+    else:
+        groups = np.unique([found.groups[name] for name in names], return_inverse=True)[1]
+        chosen = split.by_group(labels, groups, share, random)
+    if missing := set(range(len(found.classes))) - set(labels[chosen]):
+        raise errors.StageError(
+            f"--test: got {share}, which leaves the test part without {found.classes[min(missing)]}"
+        )
+    return {name for name, is_test in zip(names, chosen, strict=True) if is_test}
+
+
+def write(found: folder.Folder, shape: list[int], images: np.ndarray) -> None:
+    """Write the entry of the folder that was `found`; of one that is there, only `classes` are replaced."""
+    path = entry.path(found.place.name)
+    yaml, text = YAML(), io.StringIO()
+    yaml.width = 120
+    # ink on black paper can be drawn on the page; so can no photograph
+    dark = shape[0] == 1 and images.mean() < 255 / 2
+    values: dict[str, Any] = {
+        "title": found.place.name,
+        "about": f"Pictures of {len(found.classes)} classes.",
+        "missing": "",
+        "source": "unknown",
+        "licence": "unknown",
+        "drawing": "plain" if dark else "none",
+        "pictures": "pictures",
+    }
+    if path.is_file():
+        values = yaml.load(path.read_text(encoding="utf-8"))
+    values |= {"shape": shape, "classes": found.classes}
+    yaml.dump(values, text)
+    files.write_whole(path, text.getvalue().encode())
+
+
+if __name__ == "__main__":
+    command.run_tool("dataset", main, __doc__, add_arguments)
