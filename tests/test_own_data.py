@@ -358,7 +358,7 @@ def test_shifted_images_in_colour_are_moved_as_a_whole() -> None:
     assert torch.equal(windows[0, 2, 2], image[0])
     assert torch.equal(windows[0, 1, 2, 1:], image[0, :-1])
     assert (windows[0, 1, 2, 0] == 0).all()
-    net = description.build(["linear classes"], (3, 24, 20), 3)
+    net = description.build(["linear classes"], {}, (3, 24, 20), 3)
     assert net(torch.zeros(2, 3, 24, 20)).shape == (2, 3)
 
 

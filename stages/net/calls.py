@@ -24,10 +24,12 @@ class Run(Protocol):
 
 
 def packed(arguments: tuple[Argument, ...]) -> Any:
-    """Return the arguments of a kernel as it takes them: 64 bits each."""
+    """Return the arguments of a kernel as it takes them: 64 bits each. Raises RuntimeError for a GPU's memory."""
     numbers = []
     for argument in arguments:
         if isinstance(argument, Tensor):
+            if argument.device.type != "cpu":
+                raise RuntimeError(f"Expected all tensors to be on the same device, got cpu and {argument.device}")
             numbers.append(argument.data_ptr())
         elif isinstance(argument, float):
             numbers.append(struct.unpack("<q", struct.pack("<d", argument))[0])

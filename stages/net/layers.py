@@ -28,8 +28,9 @@ class Layer(nn.Module):
 
 
 def on_kernels(values: Tensor) -> bool:
-    """Return whether the kernels compute with `values`."""
-    return values.device.type == "cpu" and values.dtype == torch.float32 and not torch.compiler.is_exporting()
+    """Return whether the kernels compute with `values`. Not with PyTorch's fake tensors, which have no memory."""
+    plain = type(values) in (Tensor, nn.Parameter) and values.dtype == torch.float32
+    return plain and values.device.type == "cpu" and not torch.compiler.is_exporting()
 
 
 class Conv2d(Layer, nn.Conv2d):
