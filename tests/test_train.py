@@ -279,6 +279,16 @@ def test_a_training_that_diverges_is_stopped(data: fit.Data) -> None:
         fitted(data, optimizer="sgd", learning_rate=1e30, model=["conv 4 5", "max_pool", "linear 10"])
 
 
+def test_a_diverging_training_stops_at_once(data: fit.Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No step follows the one whose loss is not finite: as many were taken as its message says."""
+    taken = []
+    step = fit.Optimizer.step
+    monkeypatch.setattr(fit.Optimizer, "step", lambda *arguments: (taken.append(1), step(*arguments)))
+    with pytest.raises(StageError, match="diverged") as error:
+        fitted(data, optimizer="sgd", learning_rate=1e30, model=["conv 4 5", "max_pool", "linear 10"])
+    assert f"the loss of step {len(taken)}," in str(error.value)
+
+
 def test_weights_that_are_not_finite_are_no_result(data: fit.Data) -> None:
     """A running variance overflows, while every loss is finite: the training ends in an error that names it."""
     model = ["normalize 0 1e-25", "conv 4 5 bias=false", "batch_norm", "relu", "linear 10"]

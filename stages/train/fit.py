@@ -70,13 +70,10 @@ def fit(
         )
     epochs = recipe.epochs_of(steps)
     net, _ = untrained(recipe, seed, data)
-    net.to(data.images.device)
     optimizer = make_optimizer(recipe, as_vector(net))
     curve = Curve()
     if state := processes.from_first(unfinished.read() if processes.rank == 0 else b""):
-        net_state, optimizer_state, curve.losses, curve.epochs = decode(state)
-        net.load_state_dict(net_state)
-        optimizer.restore(optimizer_state)
+        resume(state, net, optimizer, curve)
     gradient = ShardedGradient(net, recipe.shards, workers, processes)
     point = max(1, epochs * steps // POINTS)
     if curve.epochs and processes.rank == 0:
@@ -90,9 +87,11 @@ def fit(
                 for loss in train_epoch(recipe, seed, epoch, data, gradient, optimizer):
                     pending.append(loss)
                     bar.update()
-                    if (len(curve.losses) + len(pending)) % (WRITTEN_TOGETHER * point) == 0:
+                    due = (len(curve.losses) + len(pending)) % (WRITTEN_TOGETHER * point) == 0
+                    if due or not loss.is_cuda:
                         curve.losses += checked(pending, curve, recipe)
                         pending.clear()
+                    if due:
                         describe(bar, curve, epochs)
                         if processes.rank == 0:
                             write_curve(curve, recipe.batch_size, point)
@@ -108,10 +107,18 @@ def fit(
     return net, curve
 
 
+def resume(state: bytes, net: nn.Module, optimizer: Optimizer, curve: Curve) -> None:
+    """Give `net`, `optimizer` and `curve` the `state` that a checkpoint has."""
+    net_state, optimizer_state, curve.losses, curve.epochs = decode(state)
+    net.load_state_dict(net_state)
+    optimizer.restore(optimizer_state)
+
+
 def untrained(recipe: Recipe, seed: int, data: Data) -> tuple[nn.Module, str]:
     """Return the recipe's net with its weights drawn, and the names of the parameters that PyTorch's classes drew."""
     net = description.build(recipe.model, recipe.options, data.shape, data.classes)
-    return net, description.draw_weights(net, exact.generator(seed, "weights"))
+    undrawn = description.draw_weights(net, exact.generator(seed, "weights"))
+    return net.to(data.images.device), undrawn
 
 
 def why_inexact(recipe: Recipe, seed: int, data: Data) -> str:
