@@ -1,4 +1,4 @@
-"""The bits after two steps of each recipe, on made-up images: a digest for each.
+"""The bits after two steps of each recipe, and after 20 steps in shards of few and of many images: a digest for each.
 
     python -m tests.steps > tests/steps.json
 
@@ -23,8 +23,9 @@ from stages.train.processes import Processes
 PROJECT = Path(__file__).parent.parent
 KNOWN = Path(__file__).with_suffix(".json")
 RECIPES = sorted(path.stem for path in PROJECT.glob("recipes/*.yaml"))
-FEW = {f"{name}, shards of {images}": (name, images) for name in ("fast", "cnn_10_20") for images in (1, 3, 15)}
-NAMES = [*RECIPES, *FEW]
+LONGER = ("fast", "cnn_10_20", "convnet_4_8", "residual")
+SHARDED = {f"{name}, shards of {images}": (name, images) for name in LONGER for images in (1, 3, 15, 64)}
+NAMES = [*RECIPES, *SHARDED]
 
 
 def known() -> dict[str, str]:
@@ -56,12 +57,13 @@ def made_up(count: int, training: int) -> fit.Data:
 
 
 def digest(name: str) -> str:
-    """Return the SHA-256 (16 hex digits) of weights, losses and logits after two steps, for one of NAMES."""
-    of, images = FEW.get(name, (name, None))
+    """Return the SHA-256 (16 hex digits) of weights, losses and logits after some steps, for one of NAMES."""
+    of, images = SHARDED.get(name, (name, None))
     chosen = settings.load(recipe.Recipe, path=PROJECT / recipe.path(of))
     size = images * chosen.shards if images else chosen.batch_size
+    steps = 20 if images else 2
     chosen = chosen.model_copy(update={"batch_size": size, "epochs": 1, "min_steps": 0})
-    data = made_up(2 * size + (15 if images else 20), training=2 * size)
+    data = made_up(steps * size + 20, training=steps * size)
     with (
         tempfile.TemporaryDirectory() as folder,
         contextlib.chdir(folder),

@@ -1,4 +1,4 @@
-"""The arithmetic of training: that of a plain loop, within float32; and known bits after two steps of each recipe."""
+"""The arithmetic of training: that of a plain loop, within float32; and known bits after some steps of each recipe."""
 
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ def test_fit_agrees_with_a_plain_loop(case: str, tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("name", steps.NAMES)
-def test_two_steps_give_known_bits(name: str) -> None:
+def test_steps_give_known_bits(name: str) -> None:
     """Each recipe, and shards of few images, on made-up images: the digest that is committed, on every CPU.
 
     A change that is meant to alter the results gives others: write tests/steps.json again by `python -m tests.steps`,

@@ -247,7 +247,7 @@ def test_an_edit_while_a_stage_runs_is_not_recorded(
 
 
 def emulated(finished: Clone, command: list[str], *names: str, **variables: str) -> dict[str, str]:
-    """Return the digests of two steps that Python gives on an emulated CPU, which `command` starts."""
+    """Return the digests of some steps that Python gives on an emulated CPU, which `command` starts."""
     there = finished.run(*command, "-m", "tests.steps", *names, **variables).stdout
     digests: dict[str, str] = json.loads(there)
     return digests
@@ -273,7 +273,7 @@ def test_a_cpu_without_fma_gives_the_same_bits(finished: Clone) -> None:
 @pytest.mark.qemu
 @pytest.mark.parametrize("cpu", ["Nehalem", "Haswell", "EPYC"])
 def test_cpus_of_other_makers_give_the_same_bits(cpu: str, finished: Clone) -> None:
-    """Two steps of each recipe, and of small shards, on emulated CPUs of Intel and of AMD: the committed digests."""
+    """Steps of each recipe, and of shards of 1 to 64 images, on emulated CPUs of Intel and of AMD: the committed digests."""
     if "TEST_QEMU" not in os.environ:
         pytest.skip("takes minutes: set TEST_QEMU=1")
     assert emulated(finished, of_x86(cpu), PYTHONPATH=os.pathsep.join(filter(None, sys.path))) == steps.known()
@@ -282,7 +282,7 @@ def test_cpus_of_other_makers_give_the_same_bits(cpu: str, finished: Clone) -> N
 @pytest.mark.qemu
 @pytest.mark.parametrize("cpu", arm.CPUS)
 def test_arm_gives_the_same_bits(cpu: str, finished: Clone) -> None:
-    """Two steps of each recipe, and of small shards, on emulated ARM CPUs, one with SVE: the committed digests."""
+    """Steps of each recipe, and of shards of 1 to 64 images, on emulated ARM CPUs, one with SVE: the committed digests."""
     if "TEST_ARM" not in os.environ:
         pytest.skip("takes minutes: TEST_ARM names the folder that `python -m tests.arm` has made")
     root = Path(os.environ["TEST_ARM"])
