@@ -273,7 +273,7 @@ def test_a_cpu_without_fma_gives_the_same_bits(finished: Clone) -> None:
 @pytest.mark.qemu
 @pytest.mark.parametrize("cpu", ["Nehalem", "Haswell", "EPYC"])
 def test_cpus_of_other_makers_give_the_same_bits(cpu: str, finished: Clone) -> None:
-    """Steps of each recipe, and of shards of 1 to 64 images, on emulated CPUs of Intel and of AMD: the committed digests."""
+    """Steps of each recipe, and of shards of 1 to 64 images, on CPUs of Intel and AMD: the committed digests."""
     if "TEST_QEMU" not in os.environ:
         pytest.skip("takes minutes: set TEST_QEMU=1")
     assert emulated(finished, of_x86(cpu), PYTHONPATH=os.pathsep.join(filter(None, sys.path))) == steps.known()
@@ -282,7 +282,7 @@ def test_cpus_of_other_makers_give_the_same_bits(cpu: str, finished: Clone) -> N
 @pytest.mark.qemu
 @pytest.mark.parametrize("cpu", arm.CPUS)
 def test_arm_gives_the_same_bits(cpu: str, finished: Clone) -> None:
-    """Steps of each recipe, and of shards of 1 to 64 images, on emulated ARM CPUs, one with SVE: the committed digests."""
+    """Steps of each recipe, and of shards of 1 to 64 images, on ARM CPUs, one with SVE: the committed digests."""
     if "TEST_ARM" not in os.environ:
         pytest.skip("takes minutes: TEST_ARM names the folder that `python -m tests.arm` has made")
     root = Path(os.environ["TEST_ARM"])
