@@ -191,7 +191,7 @@ def test_a_click_on_each_cell(tab: Page, finished: Clone) -> None:
         assert cells.nth(at).inner_text() == (str(len(expected)) if len(expected) else "·")
 
 
-def test_a_digit_is_mended(tab: Page, finished: Clone) -> None:
+def test_a_digit_is_changed(tab: Page, finished: Clone) -> None:
     """A click shows number, label and probabilities; with the eraser the answer turns, and undo brings it back."""
     row = int(np.flatnonzero((rows := evaluated(finished))["actual"] == 7)[0])
     tab.locator(".matrix tbody tr").nth(7).locator("button").nth(int(rows["predicted"][row])).click()
@@ -204,7 +204,7 @@ def test_a_digit_is_mended(tab: Page, finished: Clone) -> None:
     assert np.abs(np.array(shown) - expected.numpy()).max() < 0.012
     tab.locator("#erase").click()
     draw(tab, [(0.02, 0.5), (0.98, 0.5)])
-    assert "mended" in about.inner_text()
+    assert "changed" in about.inner_text()
     assert (answer.inner_text(), bars.inner_text()) != before
     draw(tab, [(x, y / 50) for y in range(1, 50) for x in (0.02, 0.98)])
     assert answer.inner_text() == "Draw a digit."

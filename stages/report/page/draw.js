@@ -37,7 +37,7 @@ function aNoun() {
   return `${/^[aeiou]/.test(data.noun) ? "an" : "a"} ${data.noun}`;
 }
 
-// The mean of each of the blocks that are a pixel for the net: a test image that was mended stays where it is
+// The mean of each of the blocks that are a pixel for the net: a test image that was changed stays where it is
 function shrunk(ink) {
   const sums = new Float64Array(PIXELS), counts = new Float64Array(PIXELS);
   ink.forEach((value, at) => {
@@ -64,11 +64,11 @@ function update() {
 function say(answer, probabilities) {
   document.getElementById("answer").textContent = answer;
   const label = drawing.row === null ? null : labels[drawing.row];
-  const mended = drawing.strokes.length ? ", mended" : "";
+  const changed = drawing.strokes.length ? ", changed" : "";
   const right = probabilities && probabilities.indexOf(Math.max(...probabilities)) === label;
   const verdict = right ? "as labelled" : "not as labelled";
   document.getElementById("about").textContent =
-    label === null ? "" : `Test ${data.noun} ${drawing.row}${mended}: label ${NAMES[label]}. Classified ${verdict}.`;
+    label === null ? "" : `Test ${data.noun} ${drawing.row}${changed}: label ${NAMES[label]}. Classified ${verdict}.`;
 }
 
 function showBars(probabilities) {
