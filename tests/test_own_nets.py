@@ -4,10 +4,8 @@ import json
 
 import pytest
 
-from stages.common import settings
-from stages.common.errors import StageError
-from stages.train.recipe import Recipe
-from tests.conftest import PROJECT, Clone
+from stages.net import description
+from tests.conftest import Clone
 
 MINE = '''"""A net with PyTorch's own linear layer."""
 
@@ -17,10 +15,10 @@ from stages.net import layers
 
 
 class Mine(nn.Module):
-    def __init__(self, channels):
+    def __init__(self, shape, classes, channels):
         super().__init__()
-        self.conv = layers.Conv2d(1, channels, 5)
-        self.last = nn.Linear(channels, 10)
+        self.conv = layers.Conv2d(shape[0], channels, 5)
+        self.last = nn.Linear(channels, classes)
 
     def forward(self, pixels):
         return self.last(self.conv(pixels).mean((2, 3)))
@@ -52,15 +50,13 @@ def test_what_may_give_other_bits_is_named(finished: Clone, tmp_path_factory: py
 
 @pytest.mark.slow
 def test_a_class_goes_through_the_whole_pipeline(finished: Clone, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The residual net that is shipped: exact, with metrics, a page, predictions and an ONNX file."""
+    """The residual net that is shipped: exact, with metrics, a page and an ONNX file."""
     clone = finished.copy(tmp_path_factory.mktemp("residual") / "clone")
     clone.run("dvc", "exp", "run", "-S", "train.recipe=residual")
     metrics = json.loads((clone.path / "metrics/train.json").read_text())
     assert metrics["parameters"] == 25 * 24 + 2 * 24 + 2 * (2 * 24 * 24 * 9 + 4 * 24) + 10 * 24 * 9 + 10
     assert "exact" not in metrics
     assert "nets.residual:ResidualNet" in (clone.path / "report/index.html").read_text()
-    picture = next((clone.path / "data").rglob("*.png"), clone.path / "report/errors.png")
-    clone.run("python", "-m", "tools.predict", str(picture), status=None)
     clone.run("python", "-m", "tools.export")
     assert (clone.path / "model.onnx").is_file()
 
@@ -73,20 +69,16 @@ def test_a_class_goes_through_the_whole_pipeline(finished: Clone, tmp_path_facto
         ("nets.no_such:Net", "a class that can be made, .*No module named 'nets.no_such'"),
         ("nets.residual:Net", "a class that can be made, .*has no attribute 'Net'"),
         ("nets.residual:ResidualNet", "a class that can be made, .*missing 2 required positional arguments"),
-        ("nets.residual:Block", "a class that can be made, .*missing 1 required positional argument"),
+        ("nets.residual:Block", "a class that can be made, .*unexpected keyword argument 'shape'"),
     ],
 )
 def test_a_class_that_cannot_be_made_is_refused(model: str, message: str) -> None:
-    """With the key, the value, and what is expected."""
-    values = {**settings.read(PROJECT / "recipes/residual.yaml"), "model": model, "options": {}}
+    """With the value, and what is expected."""
     with pytest.raises(ValueError, match=message):
-        Recipe.model_validate(values)
+        description.build(model, {}, (1, 28, 28), 10)
 
 
-def test_options_are_of_a_class(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_options_are_of_a_class() -> None:
     """A list of layers has none."""
-    path = tmp_path_factory.mktemp("recipe") / "mine.yaml"
-    text = (PROJECT / "recipes/fast.yaml").read_text()
-    path.write_text(f"{text}options: {{channels: 3}}\n")
-    with pytest.raises(StageError, match="model: expected no `options` beside a list of layers"):
-        settings.load(Recipe, path=path)
+    with pytest.raises(ValueError, match="no `options` beside a list of layers"):
+        description.build(["linear classes"], {"channels": 3}, (1, 28, 28), 10)
