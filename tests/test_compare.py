@@ -256,7 +256,7 @@ DAMAGES: list[tuple[str, Callable[[str], str], str]] = [
     ("metrics/train.json", lambda text: text[:-3], "is damaged (Expecting"),
     ("metrics/train.json", lambda text: "[1, 2]\n", "is damaged ("),
     ("plots/per_class.csv", lambda text: text.replace("1", "x"), "is damaged (could not convert string to float"),
-    ("plots/training.csv", lambda text: text.rsplit(",", 2)[0], "is damaged (could not assign tuple"),
+    ("plots/training.csv", lambda text: text.rsplit(",", 2)[0], "is damaged (a row has "),
     ("plots/classes.csv", lambda text: "", "is damaged ("),
     ("plots/reliability.csv", lambda text: text.replace("upper", "Upper"), "has no upper"),
     ("metrics/evaluate.json", lambda text: text.replace('"errors": ', '"errors": 1'), "errors, plots/predictions.csv "),

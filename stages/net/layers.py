@@ -59,7 +59,7 @@ class Linear(Layer, nn.Linear):
         if on_kernels(values):
             return super().forward(values)
         rows = nn.functional.linear(values.flatten(1), self.weight, self.bias)
-        return rows.reshape(*rows.shape, *[1] * (values.dim() - 2))
+        return rows if values.dim() == 2 else rows[:, :, None, None]
 
 
 class BatchNorm2d(Layer, nn.BatchNorm2d):

@@ -190,6 +190,8 @@ def _parsed(name: str, path: str, content: bytes, names: tuple[str, ...], classe
             there = list(found)
         else:
             there, *rows = csv.reader(content.decode().splitlines())
+            if odd := next((row for row in rows if len(row) != len(there)), None):
+                raise ValueError(f"a row has {len(odd)} cells, expected {len(there)}")
             named = [column in OF_CLASSES for column in there]
             cells = [
                 tuple(classes[cell] if of else float(cell or "nan") for of, cell in zip(named, row, strict=True))
