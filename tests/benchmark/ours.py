@@ -68,7 +68,7 @@ def trained(name: str, seed: int, threads: int, changes: dict[str, Any]) -> dict
     exact.pin()
     recipe = settings.load(recipes.Recipe, path=recipes.path(name)).model_copy(update=changes)
     images, labels = torch.from_numpy(raw.images("t10k").copy()), torch.from_numpy(raw.labels("t10k").astype(np.int64))
-    data = read(CPU)
+    data = read(CPU, 10)
     os.chdir(tempfile.mkdtemp())  # the curve and the checkpoint go there
     silent = contextlib.redirect_stdout(io.StringIO())
     with Workers(threads) as workers, Processes(CPU, "") as processes, silent:
@@ -106,7 +106,7 @@ def flop(net: torch.nn.Module, images_trained: int, images_measured: int) -> flo
 def images_a_second(recipe: recipes.Recipe, threads: int, steps: int) -> float:
     """Return how many images a second `steps` steps of `recipe` take, after five to warm up."""
     exact.pin()
-    data = read(CPU)
+    data = read(CPU, 10)
     net = description.build(recipe.model, recipe.options, (1, 28, 28), 10)
     description.draw_weights(net, exact.generator(0, "weights"))
     optimizer = make_optimizer(recipe, as_vector(net))
