@@ -114,8 +114,8 @@ MUTATIONS = [
     Mutation(
         "the exponential is the system's",
         "stages/net/kernels/elements.py",
-        'power_of_e(code, row[c].to("f64") - level)',
-        'code.call("exp", row[c].to("f64") - level)',
+        "lambda value: power_of_e(code, value)",
+        'lambda value: code.call("exp", value)',
         "tests/test_kernels.py -k exponential",
     ),
     Mutation(

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from stages.net import inference
-from stages.net.kernels import library
+from stages.net.kernels import compiler
 from tests import steps
 
-SMALL = {"relu": library.KERNELS["relu"]}
+SMALL = {"relu": compiler.KERNELS["relu"]}
 
 
 def exponential(x: float) -> Fraction:
@@ -64,22 +64,22 @@ def test_every_kind_of_processor_gives_the_same_bits(
     there = llvm.get_host_cpu_features()
     if not all(there.get(name) for name in features):
         pytest.skip("this processor has no such vectors")
-    target = library.target_of("x86-64", features)
-    used = library.Library(target, library.compiled(target))
-    monkeypatch.setattr("stages.net.calls.library", lambda: used)
+    target = compiler.target_of("x86-64", features)
+    used = compiler.Kernels(target, compiler.compiled(target))
+    monkeypatch.setattr("stages.net.calls.compiled_kernels", lambda: used)
     known = steps.known()
     names = ["cnn_10_20_dropout", "quick", "fast, shards of 3"]
     assert [steps.digest(name) for name in names] == [known[name] for name in names]
 
 
 @pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> library.Target:
-    """This machine's processor; the library has one kernel, as all take seconds."""
-    monkeypatch.setattr(library, "KERNELS", SMALL)
-    return library.host()
+def small(monkeypatch: pytest.MonkeyPatch) -> compiler.Target:
+    """This machine's processor; there is one kernel, as all take seconds."""
+    monkeypatch.setattr(compiler, "KERNELS", SMALL)
+    return compiler.host()
 
 
-def works(of: library.Library) -> bool:
+def works(of: compiler.Kernels) -> bool:
     """Return whether the kernel does what it is to do."""
     x, y = torch.tensor([-1.0, 2.0, -3.0]), torch.empty(3)
     arguments = torch.tensor([x.data_ptr(), y.data_ptr(), 3])
@@ -88,56 +88,56 @@ def works(of: library.Library) -> bool:
     return y.tolist() == [0, 2, 0]
 
 
-def test_kernels_are_compiled_once(small: library.Target, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_kernels_are_compiled_once(small: compiler.Target, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The first load says that it compiles; the next finds the file, in a folder with blanks in its name."""
     folder = tmp_path / "a cache"
-    assert works(library.load(small, folder))
+    assert works(compiler.load(small, folder))
     assert capfd.readouterr().err == "compiling the kernels for this processor, once\n"
     (file,) = folder.iterdir()
     before = file.stat().st_mtime_ns
-    assert works(library.load(small, folder))
+    assert works(compiler.load(small, folder))
     assert capfd.readouterr().err == ""
     assert file.stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize("damage", ["a bit", "cut", "empty"])
 def test_damaged_machine_code_is_not_run(
-    small: library.Target, tmp_path: Path, capfd: pytest.CaptureFixture[str], damage: str
+    small: compiler.Target, tmp_path: Path, capfd: pytest.CaptureFixture[str], damage: str
 ) -> None:
     """It is compiled again."""
-    library.load(small, tmp_path)
+    compiler.load(small, tmp_path)
     (file,) = tmp_path.iterdir()
     whole = file.read_bytes()
     flipped = whole[:200] + bytes([whole[200] ^ 1]) + whole[201:]
     file.write_bytes({"a bit": flipped, "cut": whole[:-1], "empty": b""}[damage])
     capfd.readouterr()
-    assert works(library.load(small, tmp_path))
+    assert works(compiler.load(small, tmp_path))
     assert "compiling" in capfd.readouterr().err
     assert file.read_bytes() == whole
 
 
-def test_another_processor_has_another_file(small: library.Target, tmp_path: Path) -> None:
+def test_another_processor_has_another_file(small: compiler.Target, tmp_path: Path) -> None:
     """So has another version of the kernels, or of llvmlite."""
-    library.load(small, tmp_path)
-    library.load(library.target_of("generic", {}), tmp_path)
+    compiler.load(small, tmp_path)
+    compiler.load(compiler.target_of("generic", {}), tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(
-    small: library.Target, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    small: compiler.Target, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A file stands where the folder would be: the kernels work, and a line says why there is no cache."""
     (tmp_path / "cache").write_text("")
-    assert works(library.load(small, tmp_path / "cache" / "kernels"))
+    assert works(compiler.load(small, tmp_path / "cache" / "kernels"))
     assert "going on without the cache of kernels: " in capfd.readouterr().err
 
 
 def load_and_tell(folder: Path) -> bool:
     """Load the kernels of `folder`, in a process of its own."""
-    return works(library.load(library.host(), folder))
+    return works(compiler.load(compiler.host(), folder))
 
 
-def test_processes_compile_at_the_same_time(small: library.Target, tmp_path: Path) -> None:
+def test_processes_compile_at_the_same_time(small: compiler.Target, tmp_path: Path) -> None:
     """Four processes with one empty cache: all work, and one whole file is left."""
     with multiprocessing.get_context("fork").Pool(4) as pool:
         assert pool.map(load_and_tell, [tmp_path] * 4) == [True] * 4

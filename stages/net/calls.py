@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from stages.net.kernels import elements, product  # noqa: F401 - they register the kernels
-from stages.net.kernels.library import library
+from stages.net.kernels.compiler import compiled_kernels
 
 Argument = Tensor | int | float  # a tensor stands for its memory
 
@@ -44,8 +44,8 @@ class Now:
     def __call__(self, kernel: str, *arguments: Argument) -> None:
         """Run the `kernel` of this name."""
         numbers = packed(arguments)
-        command = (ctypes.c_int64 * 2)(library().addresses[kernel], ctypes.addressof(numbers))
-        library().run(ctypes.addressof(command), 1)
+        command = (ctypes.c_int64 * 2)(compiled_kernels().addresses[kernel], ctypes.addressof(numbers))
+        compiled_kernels().run(ctypes.addressof(command), 1)
 
     def python(self, function: Callable[[], object]) -> None:
         """Call `function`."""
@@ -67,7 +67,7 @@ class Program:
         """Run the `kernel` of this name, and keep the call."""
         numbers = packed(arguments)
         self._kept += [arguments, numbers]
-        self._commands += [library().addresses[kernel], ctypes.addressof(numbers)]
+        self._commands += [compiled_kernels().addresses[kernel], ctypes.addressof(numbers)]
         now(kernel, *arguments)
 
     def python(self, function: Callable[[], object]) -> None:
@@ -85,7 +85,7 @@ class Program:
     def _close(self) -> None:
         if self._commands:
             commands = (ctypes.c_int64 * len(self._commands))(*self._commands)
-            address, count, run = ctypes.addressof(commands), len(commands) // 2, library().run
+            address, count, run = ctypes.addressof(commands), len(commands) // 2, compiled_kernels().run
             self._kept.append(commands)
             self._parts.append(lambda: run(address, count))
             self._commands = []

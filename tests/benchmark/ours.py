@@ -14,7 +14,7 @@ import torch
 
 from stages.common import raw, settings
 from stages.net import description, exact, inference
-from stages.net.kernels import library
+from stages.net.kernels import compiler
 from stages.net.kernels.code import Code, Pointer, Value
 from stages.net.workers import Workers
 from stages.train import recipe as recipes
@@ -43,10 +43,10 @@ def peak(code: Code, y: Pointer, count: Value) -> None:
 
 def fma_peak(threads: int) -> float:
     """Return the FLOP/s of fused multiply-adds in registers, a thread each on `threads` cores."""
-    library.KERNELS.clear()  # this process does nothing else
-    library.kernel("f32* y, i64 count")(peak)
-    target, count = library.host(), 30_000_000
-    kernels = library.Library(target, library.compiled(target))
+    compiler.KERNELS.clear()  # this process does nothing else
+    compiler.kernel("f32* y, i64 count")(peak)
+    target, count = compiler.host(), 30_000_000
+    kernels = compiler.Kernels(target, compiler.compiled(target))
 
     def multiply() -> None:
         values = torch.full((SUMS * target.lanes,), 0.5)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from stages.net.kernels.code import Code, Pointer, Value
+from stages.net.kernels.compiler import kernel
 from stages.net.kernels.functions import log_of_sum, power_of_e
-from stages.net.kernels.library import kernel
 
 
 @kernel("f32* x, f32* y, i64 a, i64 b, i64 c, i64 d, i64 xa, i64 xb, i64 xc, i64 xd, i64 ya, i64 yb, i64 yc, i64 yd")
@@ -225,23 +225,25 @@ def batch_norm_inference(code: Code, *arguments: Any) -> None:
 
 
 @kernel("f32* logits, f64* y, i64 rows, i64 classes")
-def log_softmax(code: Code, logits: Pointer, y: Pointer, rows: Value, classes: Value) -> None:
+def log_softmax(code: Code, *arguments: Any) -> None:
     """y (float64) = logits - the logarithm of the sum over the classes of e^logits, for each row."""
-    with code.loop(rows) as r:
-        row = logits + r * classes
-        level = log_of_sum(code, row, classes)
-        with code.loop(classes) as c:
-            y[r * classes + c] = row[c].to("f64") - level
+    each_log_probability(code, *arguments, lambda value: value)
 
 
 @kernel("f32* logits, f64* y, i64 rows, i64 classes")
-def softmax(code: Code, logits: Pointer, y: Pointer, rows: Value, classes: Value) -> None:
+def softmax(code: Code, *arguments: Any) -> None:
     """y (float64) = e^log_softmax(logits)."""
+    each_log_probability(code, *arguments, lambda value: power_of_e(code, value))
+
+
+def each_log_probability(code: Code, *arguments: Any) -> None:
+    """Write what the last of the arguments, a function, makes of each logarithm of a probability."""
+    logits, y, rows, classes, make = arguments
     with code.loop(rows) as r:
         row = logits + r * classes
         level = log_of_sum(code, row, classes)
         with code.loop(classes) as c:
-            y[r * classes + c] = power_of_e(code, row[c].to("f64") - level)
+            y[r * classes + c] = make(row[c].to("f64") - level)
 
 
 @kernel("f32* logits, i64* labels, f64* loss, f32* gradient, i64 rows, i64 classes, f64 smoothing, f64 scale")

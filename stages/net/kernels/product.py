@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from stages.net.kernels.code import Code, Pointer, Value
-from stages.net.kernels.library import kernel
+from stages.net.kernels.compiler import kernel
 
 WIDEST, TALLEST = 3, 8  # vectors and rows of a tile, at most
 

@@ -69,7 +69,7 @@ def kernel(parameters: str) -> Callable[[Emitter], Emitter]:
     return register
 
 
-class Library:
+class Kernels:
     """All kernels, compiled for `target`.
 
     A kernel takes the address of its arguments: 64 bits each, addresses and whole numbers as int64, others as float64.
@@ -104,8 +104,8 @@ def compiled(target: Target) -> bytes:
     return bytes(machine.emit_object(parsed))
 
 
-def load(target: Target, folder: Path) -> Library:
-    """Return the library for `target` from `folder`, a cache. What is not there, or damaged, is compiled and put there.
+def load(target: Target, folder: Path) -> Kernels:
+    """Return the kernels for `target` from `folder`, a cache. What is not there, or damaged, is compiled and put there.
 
     Another version of the kernels, of llvmlite or of the processor has a file of its own.
     """
@@ -124,12 +124,12 @@ def load(target: Target, folder: Path) -> Library:
             files.write_whole(path, hashlib.sha256(machine_code).digest() + machine_code)
         except OSError as error:
             print(f"going on without the cache of kernels: {path}: {error.strerror or error}", file=sys.stderr)
-    return Library(target, machine_code)
+    return Kernels(target, machine_code)
 
 
 @cache
-def library() -> Library:
-    """Return the library for this machine."""
+def compiled_kernels() -> Kernels:
+    """Return the kernels for this machine."""
     return load(host(), platformdirs.user_cache_path("mnist-pipeline") / "kernels")
 
 
