@@ -20,7 +20,7 @@ from typing import NamedTuple
 import pytest
 
 PROJECT = Path(__file__).parent.parent
-COPIED = ("nets", "stages", "tests", "tools", "recipes", "params.yaml", "dvc.yaml", "pyproject.toml")
+COPIED = ("datasets", "nets", "stages", "tests", "tools", "recipes", "params.yaml", "dvc.yaml", "pyproject.toml")
 
 
 class Mutation(NamedTuple):

@@ -51,5 +51,5 @@ def test_the_workflows_steps(finished: Clone, tmp_path: Path) -> None:
     runner.run(*step("Compare"), GITHUB_STEP_SUMMARY=str(summary), BASE="origin/main")
     *_, verdict = lines = summary.read_text().splitlines()
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
-    assert ["metrics/train.json", "parameters", "121970", "16786", "-105184"] in cells
+    assert ["metrics/train.json", "parameters", "67978", "16786", "-51192"] in cells
     assert "origin/main is better than the workspace" in verdict

@@ -27,21 +27,20 @@ def weights(clone: Clone) -> str:
 
 @pytest.mark.slow
 def test_a_queue_with_two_jobs_at_once(finished: Clone, tmp_path: Path) -> None:
-    """A sweep of seeds, rates and recipes ends with the bits that each run has alone; the failed one says why.
+    """A sweep ends with the bits that each run has alone; the failed one says why.
 
     The jobs compute with the code that was queued: that of the workspace is broken in the meantime.
     """
     clone = finished.copy(tmp_path / "clone")
     clone.run("dvc", "exp", "run", "--queue", *QUICK, "-S", "train.seed=1,2")
-    clone.run("dvc", "exp", "run", "--queue", *QUICK, "-S", "recipes/quick.yaml:learning_rate=0.01,-1")
-    clone.run("dvc", "exp", "run", "--queue", "-S", "train.recipe=cnn_10_20_dropout", "--name", "dropout")
+    clone.run("dvc", "exp", "run", "--queue", *QUICK, "-S", "recipes/quick.yaml:learning_rate=-1")
     code = (clone.path / "stages/train/main.py").read_text()
     clone.replace(
         "stages/train/main.py", "def main() -> None:", "def main() -> None:\n    raise RuntimeError('not queued')\n"
     )
     clone.run("dvc", "queue", "start", "--jobs", "2")
     try:
-        while (status := clone.run("dvc", "queue", "status").stdout).count("Success") < 4 or "Failed" not in status:
+        while (status := clone.run("dvc", "queue", "status").stdout).count("Success") < 2 or "Failed" not in status:
             assert "Queued" in status or "Running" in status, status
             time.sleep(1)
     finally:
@@ -51,12 +50,9 @@ def test_a_queue_with_two_jobs_at_once(finished: Clone, tmp_path: Path) -> None:
     (clone.path / "stages/train/main.py").write_text(code)
     assert clone.run("git", "status", "--porcelain").stdout == ""
     done = [row for row in shown(clone).values() if row["weights_sha256"] and row["State"] != "Failed"]
-    assert len({row["weights_sha256"] for row in done}) == len(done) == 4
+    assert len({row["weights_sha256"] for row in done}) == len(done) == 2
     for row in done:
-        sets = [f"{key}={row[key]}" for key in ("train.seed", "train.recipe") if row[key]]
-        rate = row.get("recipes/quick.yaml:learning_rate")
-        sets += [f"recipes/quick.yaml:learning_rate={rate}"] if rate else []
-        clone.run("dvc", "exp", "run", *(word for one in sets for word in ("-S", one)), "train", "--force")
+        clone.run("dvc", "exp", "run", *QUICK, "-S", f"train.seed={row['train.seed']}", "train", "--force")
         assert weights(clone) == row["weights_sha256"]
         clone.run("git", "restore", ".")
 
@@ -73,7 +69,7 @@ def test_experiments_are_shown_compared_applied_and_made_branches(finished: Clon
     assert quicker["weights_sha256"] != before
     difference = json.loads(clone.run("dvc", "exp", "diff", "main", "quicker", "--json").stdout)
     assert difference["params"]["params.yaml"]["train.recipe"] == {"old": "fast", "new": "quick"}
-    assert difference["metrics"]["metrics/train.json"]["parameters"]["diff"] == 16_786 - 121_970
+    assert difference["metrics"]["metrics/train.json"]["parameters"]["diff"] == 16_786 - 67_978
     clone.run("dvc", "exp", "branch", "quicker", "quicker-branch")
     metrics = json.loads(clone.run("dvc", "metrics", "diff", "main", "quicker-branch", "--json").stdout)
     assert metrics["metrics/train.json"]["weights_sha256"]["new"] == quicker["weights_sha256"]
@@ -83,12 +79,12 @@ def test_experiments_are_shown_compared_applied_and_made_branches(finished: Clon
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("folder", [".", "projects/digits"])
-def test_a_shallow_clone_loses_no_experiment(finished: Clone, tmp_path: Path, folder: str) -> None:
+def test_a_shallow_clone_loses_no_experiment(finished: Clone, tmp_path: Path) -> None:
     """There, DVC would run it, report success and keep nothing; it is refused before any work, until all is fetched.
 
-    So it is where the project stands in a folder of the repository.
+    The project stands in a folder of the repository, where no `.git` is.
     """
+    folder = "projects/digits"
     whole, cloned = Clone(tmp_path / "whole", tmp_path / "cache"), tmp_path / "cloned"
     shutil.copytree(finished.path, whole.path / folder, ignore=shutil.ignore_patterns(".git"))
     whole.run("git", "init", "--quiet")

@@ -70,12 +70,12 @@ BAD = [
     ("fast", "- max_pool", "- max_pol", r"model: .*expected one of the layers .*`max_pol`"),
     (
         "fast",
-        "conv 80 5 bias=false",
-        "conv 80",
-        r"`conv CHANNELS KERNEL \[stride=1\].*`conv 80` \(kernel: missing required argument\)",
+        "conv 40 5 bias=false",
+        "conv 40",
+        r"`conv CHANNELS KERNEL \[stride=1\].*`conv 40` \(kernel: missing required argument\)",
     ),
-    ("fast", "conv 80 5 bias=false", "conv 80 50", r"layer 6 is `conv 80 50` \(.*at least 50 x 50 pixels"),
-    ("fast", "conv 80 5 bias=false", "conv 80 5 bias=no", r"layer 6 is `conv 80 5 bias=no`"),
+    ("fast", "conv 40 5 bias=false", "conv 40 50", r"layer 6 is `conv 40 50` \(.*at least 50 x 50 pixels"),
+    ("fast", "conv 40 5 bias=false", "conv 40 5 bias=no", r"layer 6 is `conv 40 5 bias=no`"),
     ("fast", "- linear classes", "- linear 9", r"expected `linear classes` as the last layer, for 10 classes; .*\(9,"),
 ]
 

@@ -1,4 +1,4 @@
-"""Nets as recipes describe them: a list of layers such as `conv 24 5 bias=false`, or a class in the folder nets/."""
+"""Nets as recipes describe them: a list of layers such as `conv 16 5 bias=false`, or a class in the folder nets/."""
 
 import importlib
 import inspect
