@@ -18,10 +18,10 @@ from pathlib import Path
 from tabulate import tabulate
 from tqdm import tqdm
 
-from stages.common import command, files, settings
+from stages.common import command, files, git, settings
 from stages.common.errors import StageError
 from stages.report import pictures, runs
-from tools import job, summary
+from tools import summary
 from tools.planned import Planned, Runner, plan
 from tools.queued import Queue
 from tools.search import search
@@ -80,7 +80,7 @@ def check(arguments: argparse.Namespace) -> None:
         value = getattr(arguments, option)
         if value is not None and value < least:
             raise StageError(f"--{option}: got {value}, expected at least {least}")
-    changed = job.git("status", "--porcelain", "--untracked-files=no")
+    changed = git.text("status", "--porcelain", "--untracked-files=no")
     if changed:
         raise StageError(f"a study starts from a commit; commit this, or `git restore .`:\n{changed}")
 

@@ -2,9 +2,7 @@
 
 import csv
 import json
-import os
 import re
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from stages.common import settings
+from stages.common import git, settings
 from stages.common.errors import StageError
 
 WORKSPACE = "the workspace"  # git allows no blank in the name of a revision
@@ -108,7 +106,7 @@ def load(revision: str | None) -> Run:
 
     def read(path: Path) -> bytes:
         try:
-            return _git("cat-file", "blob", f"{commit}:./{path}")  # ./, as the project may be a folder of a repository
+            return git.run("cat-file", "blob", f"{commit}:./{path}")  # ./: the project may be a folder of a repository
         except StageError as error:
             raise StageError(f"{revision}: has no {path} ({error}); {_advice(revision)}") from None
 
@@ -129,14 +127,18 @@ def experiments() -> list[Run]:
 
 def experiments_of_head() -> dict[str, str]:
     """Return the full names in git of all experiments that started from HEAD, each by its own name."""
-    head = resolve("HEAD")
-    place = f"refs/exps/{head[:2]}/{head[2:]}/"
+    place = reference(resolve("HEAD"), "")
     return {ref.removeprefix(place): ref for ref in references() if ref.startswith(place)}
+
+
+def reference(commit: str, name: str) -> str:
+    """Return what git calls the experiment `name` that started from `commit` (all its 40 digits)."""
+    return f"refs/exps/{commit[:2]}/{commit[2:]}/{name}"
 
 
 def finished(ref: str) -> bool:
     """Return whether the experiment with the full name `ref` has metrics: a trial that was stopped has none."""
-    return bool(_git("ls-tree", "--name-only", ref, f"./{EVALUATE}"))
+    return bool(git.run("ls-tree", "--name-only", ref, f"./{EVALUATE}"))
 
 
 def differing(runs: Sequence[Run]) -> dict[str, list[Any]]:
@@ -253,20 +255,12 @@ def resolve(revision: str) -> str:
 
 def references() -> list[str]:
     """Return the full names of all that git has a name for: branches, tags, branches of remotes, experiments."""
-    return os.fsdecode(_git("for-each-ref", "--format=%(refname)")).splitlines()
+    return git.text("for-each-ref", "--format=%(refname)").splitlines()
 
 
 def _commit(name: str, revision: str) -> str:
     try:
-        return _git("rev-parse", "--verify", "--end-of-options", f"{name}^{{commit}}").decode().strip()
+        return git.text("rev-parse", "--verify", "--end-of-options", f"{name}^{{commit}}")
     except StageError as error:
         expected = "a commit, branch, tag or experiment (`git branch`, `dvc exp list`)"
         raise StageError(f"{revision}: no such revision; expected {expected}; {error}") from None
-
-
-def _git(*arguments: str) -> bytes:
-    """Return what git prints. Raises StageError with git's own words if it fails."""
-    done = subprocess.run(["git", *arguments], capture_output=True)  # noqa: S603, S607 (no shell; the user's own git)
-    if done.returncode:
-        raise StageError(f"git {arguments[0]}: {os.fsdecode(done.stderr).strip()}")
-    return done.stdout
