@@ -3,7 +3,7 @@
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -100,18 +100,37 @@ def load(revision: str | None) -> Run:
 
     Raises StageError if there is no such revision, or if it was written by a pipeline of another shape.
     """
-    if revision is None:
-        return _run(WORKSPACE, settings.value, _read)
-    commit = resolve(revision)
+    name, commit = (WORKSPACE, None) if revision is None else (revision, resolve(revision))
 
     def read(path: Path) -> bytes:
         try:
+            if commit is None:
+                return path.read_bytes()
             return git.run("cat-file", "blob", f"{commit}:./{path}")  # ./: the project may be a folder of a repository
+        except FileNotFoundError:
+            raise StageError(f"{path}: not found; run `dvc repro`") from None
         except StageError as error:
-            raise StageError(f"{revision}: has no {path} ({error}); {_advice(revision)}") from None
+            raise StageError(f"{name}: has no {path} ({error}); {_advice(name)}") from None
 
-    params = settings.parse(read(settings.PARAMS), f"{revision}: {settings.PARAMS}")
-    return _run(revision, lambda key: settings.look_up(params, key, f"{revision}: {settings.PARAMS}"), read)
+    def parsed(path: Path) -> Any:
+        return settings.read(path) if commit is None else settings.parse(read(path), f"{name}: {path}")
+
+    def param(key: str) -> Any:
+        return settings.look_up(parsed(settings.PARAMS), key, f"{name}: {settings.PARAMS}")
+
+    dataset, chosen, seed = map(param, ("download.dataset", "train.recipe", SEED))
+    recipe = Path("recipes", f"{chosen}.yaml")
+    params = {settings.PARAMS: {section: param(section) for section in SECTIONS}, recipe: parsed(recipe)}
+    classes = _names(read(Path(CLASSES)))
+    found = {path: _parsed(name, path, read(Path(path)), columns, classes) for path, columns in FILES.items()}
+    evaluated, trained, predictions = (found[path] for path in (EVALUATE, TRAIN, PREDICTIONS))
+    errors = np.count_nonzero(predictions["actual"] != predictions["predicted"])
+    if errors != evaluated["errors"]:
+        counts = f"{EVALUATE} has {evaluated['errors']} errors, {PREDICTIONS} {errors}"
+        raise StageError(f"{name}: {counts}; {_advice(name)}")
+    tables = {Path(path).stem: table for path, table in found.items() if path.startswith("plots")}
+    start = (name, dataset, chosen, seed, params, evaluated, list(classes))
+    return Run(*start, *(trained[key] for key in FILES[TRAIN]), **tables)
 
 
 def experiments() -> list[Run]:
@@ -155,23 +174,7 @@ def differing(runs: Sequence[Run]) -> dict[str, list[Any]]:
     return {key: values for key, values in found.items() if len(compared(key)) > 1}
 
 
-def _run(name: str, value: Callable[[str], Any], read: Callable[[Path], bytes]) -> Run:
-    dataset, chosen, seed = (value(key) for key in ("download.dataset", "train.recipe", SEED))
-    sections, recipe = {section: value(section) for section in SECTIONS}, Path("recipes", f"{chosen}.yaml")
-    params = {settings.PARAMS: sections, recipe: settings.parse(read(recipe), f"{name}: {recipe}")}
-    classes = _names(name, read(Path(CLASSES)))
-    found = {path: _parsed(name, path, read(Path(path)), columns, classes) for path, columns in FILES.items()}
-    evaluated, trained, predictions = (found[path] for path in (EVALUATE, TRAIN, PREDICTIONS))
-    errors = np.count_nonzero(predictions["actual"] != predictions["predicted"])
-    if errors != evaluated["errors"]:
-        counts = f"{EVALUATE} has {evaluated['errors']} errors, {PREDICTIONS} {errors}"
-        raise StageError(f"{name}: {counts}; {_advice(name)}")
-    tables = {Path(path).stem: table for path, table in found.items() if path.startswith("plots")}
-    start = (name, dataset, chosen, seed, params, evaluated, list(classes))
-    return Run(*start, *(trained[key] for key in FILES[TRAIN]), **tables)
-
-
-def _names(name: str, content: bytes) -> dict[str, int]:
+def _names(content: bytes) -> dict[str, int]:
     """Return the names of the classes in the `content` of plots/classes.csv, each with its place there."""
     try:
         rows = csv.DictReader(content.decode().splitlines())
@@ -221,13 +224,6 @@ def _flat(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def _advice(name: str) -> str:
     there = "" if name == WORKSPACE else f"`git checkout {name}` and "
     return f"another version of the pipeline wrote it, or none: {there}`dvc repro`"
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise StageError(f"{path}: not found; run `dvc repro`") from None
 
 
 def resolve(revision: str) -> str:
