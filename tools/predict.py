@@ -47,12 +47,8 @@ def main(arguments: argparse.Namespace) -> int:
     net, data = model.trained(trained), trained["data"]
     classes: list[str] = data["classes"]
     digits = data["drawing"] == "centred"
-    answers: list[dict[str, Any]] = []
-    images: list[np.ndarray] = []
-    for name in found(arguments.pictures):
-        for answer, seen in look(name) if digits else whole(name, data["shape"]):
-            answers.append(answer)
-            images += seen
+    looked = [of for name in found(arguments.pictures) for of in (look(name) if digits else whole(name, data["shape"]))]
+    answers, images = [answer for answer, _ in looked], [image for _, seen in looked for image in seen]
     if images:
         with Workers(1) as workers:
             logits = inference.predict(net, torch.from_numpy(np.stack(images)), workers)

@@ -59,7 +59,7 @@ def table(groups: Groups, found: dict[str, Any]) -> tuple[list[str], list[list[s
     rows = []
     for place, (name, of) in enumerate(zip(groups, found["groups"], strict=True)):
         tested, count = found["against_best"].get(place), len(of["seeds"])
-        cells = ["", "", ""] if place or len(groups) == 1 else ["the best", "", ""]
+        cells = ["" if place or len(groups) == 1 else "the best", "", ""]
         if tested:
             cells = [f"{100 * tested['difference']:.3f}", "", ""]
             if "p" in tested:
