@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -24,6 +24,7 @@ from dvc.repo import Repo
 from stages.common import command, git
 from stages.common.errors import StageError
 from stages.report import runs
+from tools.planned import Planned
 
 ATTEMPTS = 12  # to push: the pauses between them add up to ten minutes
 LONGEST = 120  # seconds of a pause
@@ -45,7 +46,7 @@ def main(arguments: argparse.Namespace) -> int:
         print(f"{arguments.name}: exists")
         return 0
     with clone(arguments.commit) as place:
-        with started(place, arguments.name, arguments.set_param) as process:
+        with started(place, Planned(arguments.name, tuple(arguments.set_param))) as process:
             if status := process.wait():
                 return status
         push(place, Path.cwd(), ref)
@@ -65,12 +66,9 @@ def clone(commit: str) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def started(
-    place: Path, name: str, sets: Sequence[str], log: IO[bytes] | None = None
-) -> Iterator["subprocess.Popen[bytes]"]:
+def started(place: Path, planned: Planned, log: IO[bytes] | None = None) -> Iterator["subprocess.Popen[bytes]"]:
     """`dvc exp run` in the clone at `place`, as a process group that does not outlive the block. It prints to `log`."""
-    words = [word for one in sets for word in ("-S", one)]
-    dvc = [sys.executable, "-m", "dvc", "exp", "run", "--name", name, *words]
+    dvc = [sys.executable, "-m", "dvc", "exp", "run", *planned.options]
     process = subprocess.Popen(dvc, cwd=place, stdout=log, stderr=log, start_new_session=True)  # noqa: S603 - no shell
     try:
         yield process

@@ -109,7 +109,7 @@ def run(planned: Planned, trial: "Trial") -> tuple[list[float], bool]:
         committed = (place / CURVE).read_text()
         told: list[float] = []
         ended = stopped = False
-        with job.started(place, planned.name, planned.sets, log) as process:
+        with job.started(place, planned, log) as process:
             while not (ended or stopped):
                 time.sleep(PAUSE)
                 ended = process.poll() is not None  # before the look at the curve, which may be its last

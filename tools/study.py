@@ -22,13 +22,14 @@ from stages.common import command, files, git, settings
 from stages.common.errors import StageError
 from stages.report import pictures, runs
 from tools import summary
-from tools.planned import Planned, Runner, plan
+from tools.planned import Planned, plan
 from tools.queued import Queue
 from tools.search import search
 from tools.slurm import Slurm
 
 FOLDER = Path("studies")
 PAUSE = 2  # seconds between two looks at what is done
+Runner = Queue | Slurm
 BAR = "{desc}: {n_fmt} of {total_fmt} runs {bar} {elapsed}, {remaining} left"
 
 
@@ -62,14 +63,8 @@ def main(arguments: argparse.Namespace) -> int:
         fresh = [of for of in range(1, arguments.seeds + 2) if of != seed][: arguments.seeds]
         name = f"{name}-confirmed"
         planned = plan(name, [], fresh) + plan(name, best.sets, fresh)
-    return run(name, planned, runner(arguments, name, planned))
-
-
-def runner(arguments: argparse.Namespace, name: str, planned: Sequence[Planned]) -> Runner:
-    """Return what runs the study `name`, as the command line has it."""
-    if arguments.on == "slurm":
-        return Slurm(name, arguments.jobs or 0)
-    return Queue([of.name for of in planned], arguments.jobs or 1)
+    on = Slurm(name, arguments.jobs or 0) if arguments.on == "slurm" else Queue(planned, arguments.jobs or 1)
+    return run(name, planned, on)
 
 
 def check(arguments: argparse.Namespace) -> None:
