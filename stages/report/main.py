@@ -145,14 +145,8 @@ def content(shown: list[Run], models: list[dict[str, Any] | None]) -> dict[str, 
         net, used = embed.net(model.trained(listed), test, predicted) if listed else (None, None)
         nets += [used] if used else []
         tables = {name: records(getattr(run, name)) for name in ("per_class", "reliability", "training")}
-        described.append(
-            {
-                "name": run.name if len(shown) > 1 else "",
-                "net": net,
-                "predicted": embedded(predicted, "u1"),
-                **tables,
-            }
-        )
+        name = run.name if len(shown) > 1 else ""
+        described.append({"name": name, "net": net, "predicted": embedded(predicted, "u1"), **tables})
     wrong = np.any([~run.right for run in shown], axis=0)
     return {
         "runs": described,

@@ -138,7 +138,11 @@ def experiments() -> list[Run]:
 
     Raises StageError if there are none.
     """
-    found = [replace(load(ref), name=name) for name, ref in experiments_of_head().items() if finished(ref)]
+    found = [
+        replace(load(ref), name=name)
+        for name, ref in experiments_of_head().items()
+        if git.run("ls-tree", ref, f"./{EVALUATE}")  # a trial that was stopped has no metrics
+    ]
     if not found:
         raise StageError(f"HEAD ({resolve('HEAD')[:7]}) has no experiments; run some (`dvc exp run`), or name others")
     return found
@@ -153,11 +157,6 @@ def experiments_of_head() -> dict[str, str]:
 def reference(commit: str, name: str) -> str:
     """Return what git calls the experiment `name` that started from `commit` (all its 40 digits)."""
     return f"refs/exps/{commit[:2]}/{commit[2:]}/{name}"
-
-
-def finished(ref: str) -> bool:
-    """Return whether the experiment with the full name `ref` has metrics: a trial that was stopped has none."""
-    return bool(git.run("ls-tree", "--name-only", ref, f"./{EVALUATE}"))
 
 
 def differing(runs: Sequence[Run]) -> dict[str, list[Any]]:
