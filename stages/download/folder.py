@@ -57,13 +57,8 @@ def listed(place: Path) -> Folder:
     roots = [(pictures, False)]
     if (pictures / "test").is_dir():
         roots = [(pictures / "train" if (pictures / "train").is_dir() else pictures, False), (pictures / "test", True)]
-    names = {
-        path.name
-        for root, _ in roots
-        for path in (root.iterdir() if root.is_dir() else ())
-        if path.is_dir() and not path.name.startswith(".") and path != pictures / "test"
-    }
-    found.classes = sorted(names)
+    inside = [path for root, _ in roots if root.is_dir() for path in root.iterdir() if path.is_dir()]
+    found.classes = sorted({path.name for path in inside if path.name[0] != "." and path != pictures / "test"})
     for root, is_test in roots:
         for label, name in enumerate(found.classes):
             for path in sorted((root / name).glob("*")):
@@ -144,7 +139,7 @@ def read_all(found: Folder, shape: list[int]) -> tuple[list[str], np.ndarray]:
     first: dict[bytes, str] = {}
     for name, label in found.labels.items():
         try:
-            image = read(found.place / "pictures" / name, shape)
+            image = fitted(opened((found.place / "pictures" / name).read_bytes()), shape)
         except (*BROKEN, *BOMBS) as error:
             found.fault("cannot be read", f"{name} ({str(error).splitlines()[0] if str(error) else 'broken'})")
             continue
@@ -157,14 +152,6 @@ def read_all(found: Folder, shape: list[int]) -> tuple[list[str], np.ndarray]:
         elif (twin in found.test) != (name in found.test):
             found.fault("a training picture in the test part", f"{twin} = {name}")
     return names, images[: len(names)]
-
-
-def read(path: Path, shape: list[int]) -> np.ndarray:
-    """Return the picture at `path`, scaled and cut to `shape`: (height, width) or (height, width, 3).
-
-    Raises one of BROKEN or BOMBS.
-    """
-    return fitted(opened(path.read_bytes()), shape)
 
 
 def opened(content: bytes) -> Image.Image:
