@@ -21,11 +21,11 @@ EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]+/(.+)")  # the commit t
 EVALUATE, TRAIN, PREDICTIONS = "metrics/evaluate.json", "metrics/train.json", "plots/predictions.csv"
 CLASSES = "plots/classes.csv"
 OF_CLASSES = ("class", "actual", "predicted")  # columns that have names of classes
-# The files of a run, and what each has at least
+# The files of a run, and what each has at least; first the one that names the classes
 FILES = {
+    CLASSES: ("class", "train", "validation", "test"),
     EVALUATE: ("accuracy", "errors", "loss"),
     TRAIN: ("weights_sha256", "validation_accuracy"),
-    CLASSES: ("class", "train", "validation", "test"),
     PREDICTIONS: ("actual", "predicted", "probability"),
     "plots/per_class.csv": ("class", "count", "errors", "recall", "lower", "upper"),
     "plots/reliability.csv": ("confidence", "accuracy", "lower", "upper"),
@@ -121,7 +121,7 @@ def load(revision: str | None) -> Run:
     dataset, chosen, seed = map(param, ("download.dataset", "train.recipe", SEED))
     recipe = Path("recipes", f"{chosen}.yaml")
     params = {settings.PARAMS: {section: param(section) for section in SECTIONS}, recipe: parsed(recipe)}
-    classes = _names(read(Path(CLASSES)))
+    classes: dict[str, int] = {}
     found = {path: _parsed(name, path, read(Path(path)), columns, classes) for path, columns in FILES.items()}
     evaluated, trained, predictions = (found[path] for path in (EVALUATE, TRAIN, PREDICTIONS))
     errors = np.count_nonzero(predictions["actual"] != predictions["predicted"])
@@ -173,19 +173,11 @@ def differing(runs: Sequence[Run]) -> dict[str, list[Any]]:
     return {key: values for key, values in found.items() if len(compared(key)) > 1}
 
 
-def _names(content: bytes) -> dict[str, int]:
-    """Return the names of the classes in the `content` of plots/classes.csv, each with its place there."""
-    try:
-        rows = csv.DictReader(content.decode().splitlines())
-        return {row["class"]: place for place, row in enumerate(rows)}
-    except (ValueError, KeyError):
-        return {}  # which `_parsed` will say
-
-
 def _parsed(name: str, path: str, content: bytes, names: tuple[str, ...], classes: dict[str, int]) -> Any:
     """Return the metrics, or the rows of a table, in `content`; an empty cell is NaN, a class its place in `classes`.
 
-    Raises StageError if the file is damaged, or if it has none of one of `names`.
+    CLASSES, the first file that is parsed, fills `classes`. Raises StageError if the file is damaged, or if it has none
+    of one of `names`.
     """
     found: Any
     try:
@@ -196,6 +188,8 @@ def _parsed(name: str, path: str, content: bytes, names: tuple[str, ...], classe
             there, *rows = csv.reader(content.decode().splitlines())
             if odd := next((row for row in rows if len(row) != len(there)), None):
                 raise ValueError(f"a row has {len(odd)} cells, expected {len(there)}")
+            if path == CLASSES and "class" in there:
+                classes.update({row[there.index("class")]: place for place, row in enumerate(rows)})
             named = [column in OF_CLASSES for column in there]
             cells = [
                 tuple(classes[cell] if of else float(cell or "nan") for of, cell in zip(named, row, strict=True))
