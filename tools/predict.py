@@ -145,14 +145,13 @@ def name_digits(answer: dict[str, Any], rows: Iterator[np.ndarray]) -> None:
     clear, unclear = [], []
     for box in (of["box"] for of in answer.get("digits", [])):
         row = next(rows)
-        named = {"digit": int(row.argmax()), "probabilities": row.round(6).tolist(), "box": box}
         left, top, right, bottom = box
         if right - left > WIDEST * (bottom - top):
             unclear.append(f"{box} is too wide")
-        elif row.max() >= CLEAR:
-            clear.append(named)
+        elif row.max() >= CLEAR:  # NaN is not
+            clear.append({"digit": int(row.argmax()), "probabilities": row.round(6).tolist(), "box": box})
         else:
-            unclear.append(f"{box} is most like {named['digit']}, {row.max():.0%}")
+            unclear.append(f"{box} is most like {row.argmax()}, {row.max():.0%}")
     if "digits" in answer:
         answer["digits"] = clear
     if unclear:

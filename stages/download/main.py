@@ -86,10 +86,9 @@ def check(arrays: Arrays, data: raw.Description) -> None:
         raise errors.StageError(f"mislabelled: no such rows of the test part: {listed(wrong)}")
 
 
-def listed(values: list[str] | list[int], most: int = 5) -> str:
-    """Return `values` as text, the first ones if they are many."""
-    more = f" and {len(values) - most:,} more" if len(values) > most else ""
-    return ", ".join(map(str, values[:most])) + more
+def listed(values: list[str] | list[int]) -> str:
+    """Return `values` as text, the first five if they are more."""
+    return ", ".join(map(str, values[:5])) + (f" and {len(values) - 5:,} more" if len(values) > 5 else "")
 
 
 def digits() -> Arrays:

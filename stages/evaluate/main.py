@@ -21,10 +21,8 @@ from stages.common import errors, files, raw
 from stages.net import exact, inference, model
 from stages.net.workers import Workers, available
 
-METRICS = Path("metrics/evaluate.json")
-PREDICTIONS, PER_CLASS, RELIABILITY = (
-    Path(f"plots/{name}.csv") for name in ("predictions", "per_class", "reliability")
-)
+METRICS, PREDICTIONS = Path("metrics/evaluate.json"), Path("plots/predictions.csv")
+PER_CLASS, RELIABILITY = Path("plots/per_class.csv"), Path("plots/reliability.csv")
 CONFIDENCE = 0.95
 BINS = 15  # of the expected calibration error
 

@@ -16,6 +16,7 @@ DPI, WIDTH = 200, 4.4  # dots an inch, inches
 # Okabe and Ito's palette for all kinds of colour vision: blue, vermilion, sky blue
 TRAINING, VALIDATION, TEST = "#0072B2", "#D55E00", "#56B4E9"
 QUIET, LINE = "#767676", "#DDDDDD"
+COLUMNS = 6  # of a grid of images
 NUMBERED, LONGEST = 12, 9  # classes with numbers in the confusion matrix, and characters of a name
 
 
@@ -96,16 +97,16 @@ def quiet_axes(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def grid(images: np.ndarray, captions: list[str], ink: bool, columns: int = 6) -> Figure:
+def grid(images: np.ndarray, captions: list[str], ink: bool) -> Figure:
     """Draw `images` (n, H, W[, 3]), each over its caption of one or more lines; `ink` on black paper is turned."""
-    rows, lines = max(1, -(-len(images) // columns)), "".join(captions[:1]).count("\n") + 1
-    side, text = WIDTH / columns, 0.15 * lines + 0.08  # inches
+    rows, lines = max(1, -(-len(images) // COLUMNS)), "".join(captions[:1]).count("\n") + 1
+    side, text = WIDTH / COLUMNS, 0.15 * lines + 0.08  # inches
     high = side * images.shape[1] / images.shape[2]
     height = rows * (high + text)
     figure = Figure(figsize=(WIDTH, height))
     axes = figure.add_axes((0, 0, 1, 1))  # one for all, in inches: axes for each image take five times as long
     for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
-        left, top = place % columns * side, place // columns * (high + text)
+        left, top = place % COLUMNS * side, place // COLUMNS * (high + text)
         extent = (left, left + side, top + high, top)
         axes.imshow(image, cmap="gray_r" if ink else "gray", vmin=0, vmax=255, extent=extent, aspect="auto")
         axes.text(left + side / 2, top + high, caption, ha="center", va="top", fontsize=8)
