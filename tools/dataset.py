@@ -70,7 +70,7 @@ def shape_of(found: folder.Folder, size: int) -> list[int]:
     for name in found.labels:
         try:
             image = folder.opened((found.place / "pictures" / name).read_bytes())
-        except (*folder.BROKEN, *folder.BOMBS):
+        except folder.BROKEN:
             continue
         sizes.add(image.size)
         colour = colour or (image.mode == "RGB" and bool(np.ptp(np.asarray(image), axis=2).any()))

@@ -44,7 +44,7 @@ def read(name: str) -> list[Page]:
             return pages
     except UnidentifiedImageError:
         raise StageError(f"not a picture of the kinds {', '.join(FORMATS)}") from None
-    except (*BROKEN, Image.DecompressionBombError) as error:
+    except BROKEN as error:
         raise StageError(f"a broken picture: {error}") from None
 
 

@@ -89,7 +89,7 @@ def whole(name: str, shape: list[int]) -> Iterator[tuple[dict[str, Any], list[np
         yield {"picture": name}, [folder.fitted(folder.opened(pages.content_of(name)), shape)]
     except errors.StageError as error:
         yield {"picture": name, "error": str(error)}, []
-    except (*folder.BROKEN, *folder.BOMBS) as error:
+    except folder.BROKEN as error:
         yield {"picture": name, "error": f"cannot be read: {error}"}, []
 
 

@@ -22,8 +22,10 @@ SUFFIXES = (".png", ".jpg", ".jpeg")
 FEWEST, MOST = 200, 200_000  # pictures
 EXAMPLES = 5  # of each kind of fault, at most, in a message
 # What Pillow raises on broken files, most of it by accident
-BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, struct.error)
-BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+BROKEN = (
+    *(OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, struct.error),
+    *(Image.DecompressionBombError, Image.DecompressionBombWarning),
+)
 
 
 @dataclass
@@ -140,7 +142,7 @@ def read_all(found: Folder, shape: list[int]) -> tuple[list[str], np.ndarray]:
     for name, label in found.labels.items():
         try:
             image = fitted(opened((found.place / "pictures" / name).read_bytes()), shape)
-        except (*BROKEN, *BOMBS) as error:
+        except BROKEN as error:
             found.fault("cannot be read", f"{name} ({str(error).splitlines()[0] if str(error) else 'broken'})")
             continue
         twin = first.setdefault(hashlib.sha256(image.tobytes()).digest(), name)
@@ -155,7 +157,7 @@ def read_all(found: Folder, shape: list[int]) -> tuple[list[str], np.ndarray]:
 
 
 def opened(content: bytes) -> Image.Image:
-    """Return the picture in `content`, upright, without transparency, in grey or RGB. Raises one of BROKEN or BOMBS."""
+    """Return the picture in `content`, upright, without transparency, in grey or RGB. Raises one of BROKEN."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
