@@ -62,7 +62,7 @@ def model_of(revision: str) -> dict[str, Any] | None:
     except (DvcException, OSError):
         return None
     found = model.parse(content, f"{revision}: {model.MODEL}")
-    return found if "model" in found else None  # one of an older version of this project
+    return found if "options" in found else None  # one of an older version of this project
 
 
 def drawn(run: Run, test: np.ndarray, ink: bool) -> dict[str, Figure]:

@@ -79,11 +79,11 @@ class Run:
 
     def shown(self) -> dict[str, str]:
         """Return the numbers as text for people, by their names, the accuracy with its interval."""
-        texts = {}
-        for key, name in NUMBERS.items():
-            number = self.metrics.get(key)
-            if number is not None:
-                texts[name] = f"{number:.2%}" if key.startswith("accuracy") else f"{number:.6g}"
+        texts = {
+            name: f"{self.metrics[key]:.2%}" if key.startswith("accuracy") else f"{self.metrics[key]:.6g}"
+            for key, name in NUMBERS.items()
+            if key in self.metrics
+        }
         lower, upper = self.interval
         texts["accuracy"] += f" ({lower:.2%} to {upper:.2%})"
         return texts
