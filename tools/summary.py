@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 from stages.report.comparison import check_same_test_set
 from stages.report.pictures import QUIET, WIDTH, quiet_axes
 from stages.report.runs import CONFIDENCE, Run
-from tools.seeds import MEASURES, compare_seeds, difference, groups_of, holm
+from tools.seeds import MEASURES, compare_seeds, difference, groups_of, holm, spread
 
 COLUMNS = ("group", "seed", "epoch", "examples", "train_loss", "validation_loss", "validation_accuracy")
 # Okabe and Ito's palette for all kinds of colour vision
@@ -68,14 +68,9 @@ def table(groups: Groups, found: dict[str, Any]) -> tuple[list[str], list[list[s
                 told = tested["p_corrected"] <= 1 - CONFIDENCE
                 more = "0" if told else "" if more is None else str(max(1, more - count))
                 cells = [f"{cells[0]} ({lower:.3f} to {upper:.3f})", f"{tested['p_corrected']:.2g}", more]
-        rows.append([name, str(count), spread(of["validation"]), *cells, spread(of["test"])])
+        validation, test = (spread(of[measure]).replace("%", "") for measure in MEASURES)
+        rows.append([name, str(count), validation, *cells, test])
     return header, rows, notes(groups, found)
-
-
-def spread(of: dict[str, float | None]) -> str:
-    """Return mean and standard deviation in per cent."""
-    deviation = "" if of["deviation"] is None else f" ± {100 * of['deviation']:.3f}"
-    return f"{100 * (of['mean'] or 0):.3f}{deviation}"
 
 
 def notes(groups: Groups, found: dict[str, Any]) -> list[str]:

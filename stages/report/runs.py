@@ -17,7 +17,6 @@ from stages.common.errors import StageError
 WORKSPACE = "the workspace"  # git allows no blank in the name of a revision
 CONFIDENCE = 0.95
 SECTIONS, SEED = ("download", "split", "train"), "train.seed"  # of params.yaml
-EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]+/(.+)")  # the commit that it started from, and its name
 EVALUATE, TRAIN, PREDICTIONS = "metrics/evaluate.json", "metrics/train.json", "plots/predictions.csv"
 CLASSES = "plots/classes.csv"
 OF_CLASSES = ("class", "actual", "predicted")  # columns that have names of classes
@@ -227,7 +226,8 @@ def resolve(revision: str) -> str:
     name = re.split(r"[~^]|@\{", revision)[0] or revision
     refs = references()
     called = {place + name for place in ("", "refs/", "refs/tags/", "refs/heads/", "refs/remotes/")}
-    found = [ref for ref in refs if ref in called or ((of := EXPERIMENT.fullmatch(ref)) and of[1] == name)]
+    # an experiment is refs/exps/, the commit that it started from in two parts, and its name
+    found = [ref for ref in refs if ref in called or (ref.startswith("refs/exps/") and ref.split("/")[4:] == [name])]
     candidates = {}  # full names, by commit
     try:
         commit = _commit(name, revision)
