@@ -91,7 +91,7 @@ def push(place: Path, repository: Path | str, ref: str, source: str | None = Non
             with contextlib.suppress(StageError):
                 if git.run("ls-remote", str(repository), ref, cwd=place):
                     return  # another job has run it: its bits are the same
-            refused = error
+            refused = " ".join(str(error).split())
         time.sleep(random.uniform(0.5, 1) * min(LONGEST, 2**attempt))  # noqa: S311 - jobs that end together part
     raise StageError(f"{ref}: not pushed after {ATTEMPTS} attempts; {refused}; run the job again: it trains nothing")
 

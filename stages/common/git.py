@@ -13,7 +13,7 @@ def run(*arguments: str, cwd: Path | None = None) -> bytes:
     asked = ["git", *arguments]
     done = subprocess.run(asked, cwd=cwd, env=environment, capture_output=True)  # noqa: S603 - no shell
     if done.returncode:
-        raise StageError(f"git {arguments[0]}: {' '.join(os.fsdecode(done.stderr).split())}")
+        raise StageError(f"git {arguments[0]}: {os.fsdecode(done.stderr).strip()}")
     return done.stdout
 
 
