@@ -114,12 +114,11 @@ def load(revision: str | None) -> Run:
     def parsed(path: Path) -> Any:
         return settings.read(path) if commit is None else settings.parse(read(path), f"{name}: {path}")
 
-    def param(key: str) -> Any:
-        return settings.look_up(parsed(settings.PARAMS), key, f"{name}: {settings.PARAMS}")
-
-    dataset, chosen, seed = map(param, ("download.dataset", "train.recipe", SEED))
+    values, where = parsed(settings.PARAMS), f"{name}: {settings.PARAMS}"
+    keys = (*SECTIONS, "download.dataset", "train.recipe", SEED)
+    *sections, dataset, chosen, seed = (settings.look_up(values, key, where) for key in keys)
     recipe = Path("recipes", f"{chosen}.yaml")
-    params = {settings.PARAMS: {section: param(section) for section in SECTIONS}, recipe: parsed(recipe)}
+    params = {settings.PARAMS: dict(zip(SECTIONS, sections, strict=True)), recipe: parsed(recipe)}
     classes: dict[str, int] = {}
     found = {path: _parsed(name, path, read(Path(path)), columns, classes) for path, columns in FILES.items()}
     evaluated, trained, predictions = (found[path] for path in (EVALUATE, TRAIN, PREDICTIONS))
