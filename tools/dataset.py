@@ -87,10 +87,8 @@ def drawn(found: folder.Folder, names: list[str], share: float, seed: int) -> se
     else:
         groups = np.unique([found.groups[name] for name in names], return_inverse=True)[1]
         chosen = split.by_group(labels, groups, share, random)
-    if missing := set(range(len(found.classes))) - set(labels[chosen]):
-        raise errors.StageError(
-            f"--test: got {share}, which leaves the test part without {found.classes[min(missing)]}"
-        )
+    if lost := set(range(len(found.classes))) - set(labels[chosen]):
+        raise errors.StageError(f"--test: got {share}, which leaves the test part without {found.classes[min(lost)]}")
     return {name for name, is_test in zip(names, chosen, strict=True) if is_test}
 
 

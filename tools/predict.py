@@ -35,9 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command line takes."""
     parser.add_argument("pictures", nargs="+", metavar="PICTURE")
     parser.add_argument("--json", action="store_true", help="print a list for programs")
-    parser.add_argument(
-        "--show", type=Path, metavar="FILE.png", help=f"draw the images that the net gets, the first {MOST_SHOWN}"
-    )
+    shown = f"draw the images that the net gets, the first {MOST_SHOWN}"
+    parser.add_argument("--show", type=Path, metavar="FILE.png", help=shown)
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -40,12 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-S", "--set-param", action="append", default=[], metavar="KEY=VALUE,VALUE", help="as `dvc exp run` takes it"
     )
-    parser.add_argument(
-        "--jobs", type=int, metavar="N", help="how many run at once (default: 1, or all that Slurm starts)"
-    )
-    parser.add_argument(
-        "--search", type=int, metavar="N", help="first search the params by N trials; the best one is in the study"
-    )
+    parser.add_argument("--jobs", type=int, metavar="N", help="how many run at once (default: 1; Slurm: all)")
+    parser.add_argument("--search", type=int, metavar="N", help="search by N trials first; the study has the best one")
     parser.add_argument("--on", choices=("queue", "slurm"), default="queue", help="DVC's queue (default), or Slurm")
 
 
@@ -57,9 +53,8 @@ def main(arguments: argparse.Namespace) -> int:
         planned = plan(name, grid, range(1, arguments.seeds + 1))
     else:
         best = search(name, arguments.search, grid, seed)
-        print(
-            f"\nThe best of {arguments.search} trials: {best.name}. Fresh seeds say whether it is better:\n", flush=True
-        )
+        found = f"The best of {arguments.search} trials: {best.name}"
+        print(f"\n{found}. Fresh seeds say whether it is better:\n", flush=True)
         fresh = [of for of in range(1, arguments.seeds + 2) if of != seed][: arguments.seeds]
         name = f"{name}-confirmed"
         planned = plan(name, [], fresh) + plan(name, best.sets, fresh)

@@ -38,14 +38,9 @@ def summarise(runs: Sequence[Run]) -> tuple[Groups, dict[str, Any]]:
     with_p = [of for of in tested.values() if "p" in of]
     for of, p in zip(with_p, holm([of["p"] for of in with_p]), strict=True):
         of["p_corrected"] = p
-    return (
-        {label(of["params"]): group for group, of in zip(groups, found, strict=True)},
-        {
-            "groups": found,
-            "pairs": len(pairs),
-            "against_best": {other: of for (best, other), of in tested.items() if best == 0},
-        },
-    )
+    named = {label(of["params"]): group for group, of in zip(groups, found, strict=True)}
+    against_best = {other: of for (best, other), of in tested.items() if best == 0}
+    return named, {"groups": found, "pairs": len(pairs), "against_best": against_best}
 
 
 def label(params: dict[str, Any]) -> str:
