@@ -26,8 +26,8 @@ def hook(event, values):
         seen["written"].add(os.path.realpath(os.fsdecode(values[1])))
 sys.addaudithook(hook)
 from stages.common import declared, settings
-value = settings.value
-settings.value = lambda key, *rest: (seen["params"].add(key), value(key, *rest))[1]
+look_up = settings.look_up
+settings.look_up = lambda values, key, name: (seen["params"].add(key), look_up(values, key, name))[1]
 # these two open all that is declared
 declared.unchanged, declared.fingerprint = lambda stage: contextlib.nullcontext(), lambda stage: {}
 def end():

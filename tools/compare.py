@@ -20,7 +20,7 @@ from stages.common.errors import StageError
 from stages.report import runs
 from stages.report.comparison import compare
 from stages.report.runs import Run
-from tools.seeds import MEASURES, compare_seeds
+from tools.seeds import MEASURES, compare_seeds, spread
 
 LISTED = 20  # images, at most, that a table names
 Table = tuple[list[str], list[list[str]], list[int]]  # header, rows, and how wide each column is at most
@@ -80,10 +80,7 @@ def of_seeds(compared: dict[str, Any]) -> Table:
     """Return the table for people of groups of runs."""
     rows = []
     for group in compared["groups"]:
-        spreads = [
-            f"{of['mean']:.3%}" + ("" if of["deviation"] is None else f" ± {of['deviation']:.3%}")
-            for of in (group[name] for name in MEASURES)
-        ]
+        spreads = [spread(group[name]) for name in MEASURES]
         params = ", ".join(f"{key}={value}" for key, value in group["params"].items())
         rows.append([", ".join(group["runs"]), params, ", ".join(map(str, group["seeds"])), *spreads])
     return ["runs", "params that differ", "seeds", "validation accuracy", "test accuracy"], rows, [18, 34, 6, 17, 17]

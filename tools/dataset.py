@@ -70,7 +70,7 @@ def shape_of(found: folder.Folder, size: int) -> list[int]:
     for name in found.labels:
         try:
             image = folder.opened((found.place / "pictures" / name).read_bytes())
-        except (*folder.BROKEN, *folder.BOMBS):
+        except folder.BROKEN:
             continue
         sizes.add(image.size)
         colour = colour or (image.mode == "RGB" and bool(np.ptp(np.asarray(image), axis=2).any()))
@@ -87,10 +87,8 @@ def drawn(found: folder.Folder, names: list[str], share: float, seed: int) -> se
     else:
         groups = np.unique([found.groups[name] for name in names], return_inverse=True)[1]
         chosen = split.by_group(labels, groups, share, random)
-    if missing := set(range(len(found.classes))) - set(labels[chosen]):
-        raise errors.StageError(
-            f"--test: got {share}, which leaves the test part without {found.classes[min(missing)]}"
-        )
+    if lost := set(range(len(found.classes))) - set(labels[chosen]):
+        raise errors.StageError(f"--test: got {share}, which leaves the test part without {found.classes[min(lost)]}")
     return {name for name, is_test in zip(names, chosen, strict=True) if is_test}
 
 

@@ -15,15 +15,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 from dvc.repo import Repo
 
-from stages.common import command
+from stages.common import command, git
 from stages.common.errors import StageError
 from stages.report import runs
+from tools.planned import Planned
 
 ATTEMPTS = 12  # to push: the pauses between them add up to ten minutes
 LONGEST = 120  # seconds of a pause
@@ -40,42 +41,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run the experiment unless it exists, and return the exit status of `dvc exp run`."""
-    ref = reference(arguments.commit, arguments.name)
+    ref = runs.reference(arguments.commit, arguments.name)
     if ref in runs.references():
         print(f"{arguments.name}: exists")
         return 0
     with clone(arguments.commit) as place:
-        with started(place, arguments.name, arguments.set_param) as process:
+        with started(place, Planned(arguments.name, tuple(arguments.set_param))) as process:
             if status := process.wait():
                 return status
         push(place, Path.cwd(), ref)
     return 0
 
 
-def reference(commit: str, name: str) -> str:
-    """Return what git calls the experiment `name` that started from `commit` (all its 40 digits)."""
-    return f"refs/exps/{commit[:2]}/{commit[2:]}/{name}"
-
-
 @contextlib.contextmanager
 def clone(commit: str) -> Iterator[Path]:
     """A temporary clone of this repository at `commit`, with the same DVC cache: its folder of this project."""
-    root, folder = git("rev-parse", "--show-toplevel"), git("rev-parse", "--show-prefix")
+    root, folder = git.text("rev-parse", "--show-toplevel"), git.text("rev-parse", "--show-prefix")
     with Repo() as repo, tempfile.TemporaryDirectory(prefix="experiment-", ignore_cleanup_errors=True) as temporary:
-        git("clone", "--quiet", "--no-checkout", root, temporary)
-        git("-C", temporary, "checkout", "--quiet", "--detach", commit)
+        git.run("clone", "--quiet", "--no-checkout", root, temporary)
+        git.run("checkout", "--quiet", "--detach", commit, cwd=Path(temporary))
         place = Path(temporary, folder)
         (place / ".dvc/config.local").write_text(f"[cache]\n    dir = {repo.cache.local_cache_dir}\n")
         yield place
 
 
 @contextlib.contextmanager
-def started(
-    place: Path, name: str, sets: Sequence[str], log: IO[bytes] | None = None
-) -> Iterator["subprocess.Popen[bytes]"]:
+def started(place: Path, planned: Planned, log: IO[bytes] | None = None) -> Iterator["subprocess.Popen[bytes]"]:
     """`dvc exp run` in the clone at `place`, as a process group that does not outlive the block. It prints to `log`."""
-    words = [word for one in sets for word in ("-S", one)]
-    dvc = [sys.executable, "-m", "dvc", "exp", "run", "--name", name, *words]
+    dvc = [sys.executable, "-m", "dvc", "exp", "run", *planned.options]
     process = subprocess.Popen(dvc, cwd=place, stdout=log, stderr=log, start_new_session=True)  # noqa: S603 - no shell
     try:
         yield process
@@ -92,25 +85,15 @@ def push(place: Path, repository: Path | str, ref: str, source: str | None = Non
     """
     for attempt in range(ATTEMPTS):
         try:
-            git("-C", str(place), "push", "--quiet", str(repository), f"{source or ref}:{ref}")
+            git.run("push", "--quiet", str(repository), f"{source or ref}:{ref}", cwd=place)
             return
         except StageError as error:
             with contextlib.suppress(StageError):
-                if git("-C", str(place), "ls-remote", str(repository), ref):
+                if git.run("ls-remote", str(repository), ref, cwd=place):
                     return  # another job has run it: its bits are the same
-            refused = error
+            refused = " ".join(str(error).split())
         time.sleep(random.uniform(0.5, 1) * min(LONGEST, 2**attempt))  # noqa: S311 - jobs that end together part
     raise StageError(f"{ref}: not pushed after {ATTEMPTS} attempts; {refused}; run the job again: it trains nothing")
-
-
-def git(*arguments: str) -> str:
-    """Return what git prints. Raises StageError with git's own words if it fails."""
-    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
-    asked = ["git", *arguments]
-    done = subprocess.run(asked, capture_output=True, text=True, env=environment)  # noqa: S603 - no shell
-    if done.returncode:
-        raise StageError(f"git {' '.join(arguments)}: {' '.join(done.stderr.split())}")
-    return done.stdout.strip()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Picture files as pages of grey values: five formats, of any depth, in grey or colour, upright."""
 
 import io
-import struct
 import sys
 import warnings
 from pathlib import Path
@@ -11,11 +10,10 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from stages.common.errors import StageError
+from stages.download.folder import BROKEN
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 MOST_BYTES, MOST_PIXELS, LARGEST_SIDE = 64 * 2**20, 64 * 10**6, 768
-# What Pillow raises on broken files, most of it by accident
-BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, struct.error)
 
 
 class Page(NamedTuple):
@@ -46,7 +44,7 @@ def read(name: str) -> list[Page]:
             return pages
     except UnidentifiedImageError:
         raise StageError(f"not a picture of the kinds {', '.join(FORMATS)}") from None
-    except (*BROKEN, Image.DecompressionBombError) as error:
+    except BROKEN as error:
         raise StageError(f"a broken picture: {error}") from None
 
 

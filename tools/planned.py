@@ -3,7 +3,6 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from dvc.exceptions import DvcException
 from dvc.utils.cli_parse import to_path_overrides
@@ -22,18 +21,10 @@ class Planned:
     name: str
     sets: tuple[str, ...]  # as `dvc exp run -S` takes them
 
-
-class Runner(Protocol):
-    """What runs the experiments of one study."""
-
-    def submit(self, missing: Sequence[Planned]) -> None:
-        """Have `missing` run. They end as experiments of this clone."""
-
-    def active(self) -> bool:
-        """Return whether some of the study's runs have not ended."""
-
-    def log(self, name: str) -> str:
-        """Return the command that prints what the run called `name` said."""
+    @property
+    def options(self) -> list[str]:
+        """The experiment as options of `dvc exp run`, and of `tools.job`."""
+        return ["--name", self.name, *(word for one in self.sets for word in ("-S", one))]
 
 
 def plan(name: str, grid: Sequence[str], seeds: Sequence[int]) -> list[Planned]:

@@ -35,9 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command line takes."""
     parser.add_argument("pictures", nargs="+", metavar="PICTURE")
     parser.add_argument("--json", action="store_true", help="print a list for programs")
-    parser.add_argument(
-        "--show", type=Path, metavar="FILE.png", help=f"draw the images that the net gets, the first {MOST_SHOWN}"
-    )
+    shown = f"draw the images that the net gets, the first {MOST_SHOWN}"
+    parser.add_argument("--show", type=Path, metavar="FILE.png", help=shown)
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -47,12 +46,8 @@ def main(arguments: argparse.Namespace) -> int:
     net, data = model.trained(trained), trained["data"]
     classes: list[str] = data["classes"]
     digits = data["drawing"] == "centred"
-    answers: list[dict[str, Any]] = []
-    images: list[np.ndarray] = []
-    for name in found(arguments.pictures):
-        for answer, seen in look(name) if digits else whole(name, data["shape"]):
-            answers.append(answer)
-            images += seen
+    looked = [of for name in found(arguments.pictures) for of in (look(name) if digits else whole(name, data["shape"]))]
+    answers, images = [answer for answer, _ in looked], [image for _, seen in looked for image in seen]
     if images:
         with Workers(1) as workers:
             logits = inference.predict(net, torch.from_numpy(np.stack(images)), workers)
@@ -93,7 +88,7 @@ def whole(name: str, shape: list[int]) -> Iterator[tuple[dict[str, Any], list[np
         yield {"picture": name}, [folder.fitted(folder.opened(pages.content_of(name)), shape)]
     except errors.StageError as error:
         yield {"picture": name, "error": str(error)}, []
-    except (*folder.BROKEN, *folder.BOMBS) as error:
+    except folder.BROKEN as error:
         yield {"picture": name, "error": f"cannot be read: {error}"}, []
 
 
@@ -149,14 +144,13 @@ def name_digits(answer: dict[str, Any], rows: Iterator[np.ndarray]) -> None:
     clear, unclear = [], []
     for box in (of["box"] for of in answer.get("digits", [])):
         row = next(rows)
-        named = {"digit": int(row.argmax()), "probabilities": row.round(6).tolist(), "box": box}
         left, top, right, bottom = box
         if right - left > WIDEST * (bottom - top):
             unclear.append(f"{box} is too wide")
-        elif row.max() >= CLEAR:
-            clear.append(named)
+        elif row.max() >= CLEAR:  # NaN is not
+            clear.append({"digit": int(row.argmax()), "probabilities": row.round(6).tolist(), "box": box})
         else:
-            unclear.append(f"{box} is most like {named['digit']}, {row.max():.0%}")
+            unclear.append(f"{box} is most like {row.argmax()}, {row.max():.0%}")
     if "digits" in answer:
         answer["digits"] = clear
     if unclear:

@@ -18,10 +18,10 @@ PATIENCE = 20  # seconds that the workers of the queue have to start
 
 
 class Queue:
-    """Runs the experiments called `names` in DVC's queue, at most `jobs` at once."""
+    """Runs the experiments `planned` in DVC's queue, at most `jobs` at once."""
 
-    def __init__(self, names: Sequence[str], jobs: int):
-        self._names, self._jobs = set(names), jobs
+    def __init__(self, planned: Sequence[Planned], jobs: int):
+        self._names, self._jobs = {of.name for of in planned}, jobs
         self._next_check = 0.0
         if jobs > 1:
             os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // jobs)))
@@ -32,9 +32,12 @@ class Queue:
             queue = repo.experiments.celery_queue
             if failed := self._tasks(repo, "Failed"):
                 queue.remove(failed)
-        for of in missing:
-            sets = (word for one in of.sets for word in ("-S", one))
-            _dvc("exp", "run", "--queue", "--name", of.name, *sets)
+        for of in missing:  # in this process: a start of Python for each of a thousand runs would take half an hour
+            command = ["exp", "run", "--queue", *of.options]
+            with contextlib.redirect_stdout(io.StringIO()):
+                status = dvc(command)
+            if status:
+                raise StageError(f"dvc {' '.join(command)}: exit status {status}; DVC says why above")
         self._start()
 
     def active(self) -> bool:
@@ -66,12 +69,3 @@ class Queue:
         if started.returncode:
             raise StageError(f"dvc queue start: exit status {started.returncode}; type it to see why")
         self._next_check = time.monotonic() + PATIENCE
-
-
-def _dvc(*arguments: str) -> None:
-    """Run `dvc`, in this process: a start of Python for each of a thousand runs would take half an hour."""
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said):
-        status = dvc(list(arguments))
-    if status:
-        raise StageError(f"dvc {' '.join(arguments)}: exit status {status}; DVC says why above")

@@ -14,10 +14,6 @@ import sys
 from stages.common import command
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add nothing: the variables say it all."""
-
-
 def main(arguments: argparse.Namespace) -> int:
     """Run what the process of this RANK is to do, and return its exit status."""
     if os.environ.get("RANK", "0") != "0":
@@ -37,4 +33,4 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    command.run_tool("repro", main, __doc__, add_arguments)
+    command.run_tool("repro", main, __doc__, lambda parser: None)  # the variables say it all

@@ -15,7 +15,7 @@ from dvc.utils.cli_parse import to_path_overrides
 from dvc.utils.hydra import to_hydra_overrides
 from hydra.errors import HydraException
 
-from stages.common import settings
+from stages.common import git, settings
 from stages.common.errors import StageError
 from stages.report import runs
 from tools import job
@@ -101,15 +101,15 @@ def text(value: float | str) -> str:
 def run(planned: Planned, trial: "Trial") -> tuple[list[float], bool]:
     """Run `planned` unless it exists; return its validation losses, epoch by epoch, and whether it was stopped."""
     commit = runs.resolve("HEAD")
-    ref = job.reference(commit, planned.name)
+    ref = runs.reference(commit, planned.name)
     if ref in runs.references():
-        return until_pruned(losses_in(job.git("show", f"{ref}:./{CURVE}")), trial)
+        return until_pruned(losses_in(git.text("show", f"{ref}:./{CURVE}")), trial)
     LOGS.mkdir(parents=True, exist_ok=True)
     with job.clone(commit) as place, (LOGS / f"{planned.name}.log").open("wb") as log:
         committed = (place / CURVE).read_text()
         told: list[float] = []
         ended = stopped = False
-        with job.started(place, planned.name, planned.sets, log) as process:
+        with job.started(place, planned, log) as process:
             while not (ended or stopped):
                 time.sleep(PAUSE)
                 ended = process.poll() is not None  # before the look at the curve, which may be its last
@@ -145,9 +145,9 @@ def losses_in(curve: str) -> list[float]:
 
 def record(place: Path, message: str, ref: str) -> None:
     """Push what a stopped trial has as an experiment: its params and its curve. `dvc repro` on it trains to the end."""
-    for tracked in job.git("-C", str(place), "ls-files", "metrics", "plots", "report").splitlines():
+    for tracked in git.text("ls-files", "metrics", "plots", "report", cwd=place).splitlines():
         if tracked not in KEPT:
             (place / tracked).unlink(missing_ok=True)
-    job.git("-C", str(place), "add", "--all", ".")
-    job.git("-C", str(place), "commit", "--quiet", "--message", message)
+    git.run("add", "--all", ".", cwd=place)
+    git.run("commit", "--quiet", "--message", message, cwd=place)
     job.push(place, Path.cwd(), ref, "HEAD")

@@ -50,6 +50,11 @@ def compare_seeds(named: Sequence[Sequence[Run]]) -> dict[str, Any]:
     return found
 
 
+def spread(of: dict[str, Any]) -> str:
+    """Return in per cent the `mean`, and the standard `deviation` where there is one."""
+    return f"{of['mean']:.3%}" + ("" if of["deviation"] is None else f" ± {of['deviation']:.3%}")
+
+
 def groups_of(runs: Sequence[Run]) -> list[list[Run]]:
     """Return `runs` in groups that differ in the seed alone; a run that has two names is in its group once.
 

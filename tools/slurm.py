@@ -47,10 +47,7 @@ class Slurm:
 def script(missing: Sequence[Planned]) -> str:
     """Return the script of an array that runs `missing`, one a job."""
     commit = runs.resolve("HEAD")
-    cases = []
-    for place, of in enumerate(missing):
-        sets = " ".join(shlex.quote(word) for one in of.sets for word in ("-S", one))
-        cases.append(f"{place}) set -- --name {shlex.quote(of.name)} {sets} ;;")
+    cases = [f"{place}) set -- {shlex.join(of.options)} ;;" for place, of in enumerate(missing)]
     return "\n".join(
         [
             "#!/bin/sh",

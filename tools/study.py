@@ -18,17 +18,18 @@ from pathlib import Path
 from tabulate import tabulate
 from tqdm import tqdm
 
-from stages.common import command, files, settings
+from stages.common import command, files, git, settings
 from stages.common.errors import StageError
 from stages.report import pictures, runs
-from tools import job, summary
-from tools.planned import Planned, Runner, plan
+from tools import summary
+from tools.planned import Planned, plan
 from tools.queued import Queue
 from tools.search import search
 from tools.slurm import Slurm
 
 FOLDER = Path("studies")
 PAUSE = 2  # seconds between two looks at what is done
+Runner = Queue | Slurm
 BAR = "{desc}: {n_fmt} of {total_fmt} runs {bar} {elapsed}, {remaining} left"
 
 
@@ -39,12 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-S", "--set-param", action="append", default=[], metavar="KEY=VALUE,VALUE", help="as `dvc exp run` takes it"
     )
-    parser.add_argument(
-        "--jobs", type=int, metavar="N", help="how many run at once (default: 1, or all that Slurm starts)"
-    )
-    parser.add_argument(
-        "--search", type=int, metavar="N", help="first search the params by N trials; the best one is in the study"
-    )
+    parser.add_argument("--jobs", type=int, metavar="N", help="how many run at once (default: 1; Slurm: all)")
+    parser.add_argument("--search", type=int, metavar="N", help="search by N trials first; the study has the best one")
     parser.add_argument("--on", choices=("queue", "slurm"), default="queue", help="DVC's queue (default), or Slurm")
 
 
@@ -56,20 +53,13 @@ def main(arguments: argparse.Namespace) -> int:
         planned = plan(name, grid, range(1, arguments.seeds + 1))
     else:
         best = search(name, arguments.search, grid, seed)
-        print(
-            f"\nThe best of {arguments.search} trials: {best.name}. Fresh seeds say whether it is better:\n", flush=True
-        )
+        found = f"The best of {arguments.search} trials: {best.name}"
+        print(f"\n{found}. Fresh seeds say whether it is better:\n", flush=True)
         fresh = [of for of in range(1, arguments.seeds + 2) if of != seed][: arguments.seeds]
         name = f"{name}-confirmed"
         planned = plan(name, [], fresh) + plan(name, best.sets, fresh)
-    return run(name, planned, runner(arguments, name, planned))
-
-
-def runner(arguments: argparse.Namespace, name: str, planned: Sequence[Planned]) -> Runner:
-    """Return what runs the study `name`, as the command line has it."""
-    if arguments.on == "slurm":
-        return Slurm(name, arguments.jobs or 0)
-    return Queue([of.name for of in planned], arguments.jobs or 1)
+    on = Slurm(name, arguments.jobs or 0) if arguments.on == "slurm" else Queue(planned, arguments.jobs or 1)
+    return run(name, planned, on)
 
 
 def check(arguments: argparse.Namespace) -> None:
@@ -80,7 +70,7 @@ def check(arguments: argparse.Namespace) -> None:
         value = getattr(arguments, option)
         if value is not None and value < least:
             raise StageError(f"--{option}: got {value}, expected at least {least}")
-    changed = job.git("status", "--porcelain", "--untracked-files=no")
+    changed = git.text("status", "--porcelain", "--untracked-files=no")
     if changed:
         raise StageError(f"a study starts from a commit; commit this, or `git restore .`:\n{changed}")
 

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 from stages.report.comparison import check_same_test_set
 from stages.report.pictures import QUIET, WIDTH, quiet_axes
 from stages.report.runs import CONFIDENCE, Run
-from tools.seeds import MEASURES, compare_seeds, difference, groups_of, holm
+from tools.seeds import MEASURES, compare_seeds, difference, groups_of, holm, spread
 
 COLUMNS = ("group", "seed", "epoch", "examples", "train_loss", "validation_loss", "validation_accuracy")
 # Okabe and Ito's palette for all kinds of colour vision
@@ -38,14 +38,9 @@ def summarise(runs: Sequence[Run]) -> tuple[Groups, dict[str, Any]]:
     with_p = [of for of in tested.values() if "p" in of]
     for of, p in zip(with_p, holm([of["p"] for of in with_p]), strict=True):
         of["p_corrected"] = p
-    return (
-        {label(of["params"]): group for group, of in zip(groups, found, strict=True)},
-        {
-            "groups": found,
-            "pairs": len(pairs),
-            "against_best": {other: of for (best, other), of in tested.items() if best == 0},
-        },
-    )
+    named = {label(of["params"]): group for group, of in zip(groups, found, strict=True)}
+    against_best = {other: of for (best, other), of in tested.items() if best == 0}
+    return named, {"groups": found, "pairs": len(pairs), "against_best": against_best}
 
 
 def label(params: dict[str, Any]) -> str:
@@ -59,7 +54,7 @@ def table(groups: Groups, found: dict[str, Any]) -> tuple[list[str], list[list[s
     rows = []
     for place, (name, of) in enumerate(zip(groups, found["groups"], strict=True)):
         tested, count = found["against_best"].get(place), len(of["seeds"])
-        cells = ["", "", ""] if place or len(groups) == 1 else ["the best", "", ""]
+        cells = ["" if place or len(groups) == 1 else "the best", "", ""]
         if tested:
             cells = [f"{100 * tested['difference']:.3f}", "", ""]
             if "p" in tested:
@@ -68,14 +63,9 @@ def table(groups: Groups, found: dict[str, Any]) -> tuple[list[str], list[list[s
                 told = tested["p_corrected"] <= 1 - CONFIDENCE
                 more = "0" if told else "" if more is None else str(max(1, more - count))
                 cells = [f"{cells[0]} ({lower:.3f} to {upper:.3f})", f"{tested['p_corrected']:.2g}", more]
-        rows.append([name, str(count), spread(of["validation"]), *cells, spread(of["test"])])
+        validation, test = (spread(of[measure]).replace("%", "") for measure in MEASURES)
+        rows.append([name, str(count), validation, *cells, test])
     return header, rows, notes(groups, found)
-
-
-def spread(of: dict[str, float | None]) -> str:
-    """Return mean and standard deviation in per cent."""
-    deviation = "" if of["deviation"] is None else f" ± {100 * of['deviation']:.3f}"
-    return f"{100 * (of['mean'] or 0):.3f}{deviation}"
 
 
 def notes(groups: Groups, found: dict[str, Any]) -> list[str]:

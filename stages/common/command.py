@@ -7,13 +7,12 @@ import importlib
 import io
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from stages.common import environment
+from stages.common import environment, git
 from stages.common.errors import StageError
 
 INTERRUPTED = 130  # 128 and the number of SIGINT, as shells have it
@@ -84,13 +83,7 @@ def refuse_shallow_clone() -> None:
     root = Path(os.environ.get("DVC_ROOT", "."))
     if root.resolve() == Path.cwd():
         return
-    asked = subprocess.run(  # noqa: S603 (no shell; the user's own git)
-        ["git", "-C", root, "rev-parse", "--is-shallow-repository"],  # noqa: S607
-        capture_output=True, text=True,
-    )  # fmt: skip
-    if asked.returncode:
-        raise StageError(f"{root}: {asked.stderr.strip()}")
-    if asked.stdout.strip() == "true":
+    if git.text("rev-parse", "--is-shallow-repository", cwd=root) == "true":
         raise StageError(f"{root}: a shallow clone, where DVC loses queued and --temp runs; `git fetch --unshallow`")
 
 

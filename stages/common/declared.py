@@ -30,19 +30,17 @@ def fingerprint(stage: str) -> Fingerprint:
             (name,) = (_filled(params, name) for name in param)
             found[name] = json.dumps(settings.read(Path(name)), sort_keys=True)
         else:
-            found[f"{settings.PARAMS}: {param}"] = json.dumps(_look_up(params, param), sort_keys=True)
+            found[f"{settings.PARAMS}: {param}"] = json.dumps(_param(params, param), sort_keys=True)
     return found
 
 
 def _filled(params: Any, name: str) -> str:
     """Return `name` with the params in it that DVC fills in, such as `${train.recipe}`."""
-    return re.sub(r"\$\{([^}]+)\}", lambda key: str(_look_up(params, key[1])), name)
+    return re.sub(r"\$\{([^}]+)\}", lambda key: str(_param(params, key[1])), name)
 
 
-def _look_up(values: Any, key: str) -> Any:
-    for part in key.split("."):
-        values = values.get(part) if isinstance(values, dict) else None
-    return values
+def _param(params: Any, key: str) -> Any:
+    return settings.look_up(params, key, str(settings.PARAMS))
 
 
 @contextmanager

@@ -50,14 +50,13 @@ def value(key: str, path: Path = PARAMS) -> Any:
 
 def look_up(values: Any, key: str, name: str) -> Any:
     """Return what `values`, those of a file called `name`, have at `key`. Raises StageError if there is nothing."""
-    walked: list[str] = []
-    for part in key.split("."):
+    parts = key.split(".")
+    for place, part in enumerate(parts):
         if not isinstance(values, dict) or part not in values:
             there = ", ".join(map(str, values)) if isinstance(values, dict) else "no section"
-            where = ".".join(walked) or "the top level"
+            where = ".".join(parts[:place]) or "the top level"
             raise StageError(f"{name}: {key}: missing; expected `{part}` at {where}, got {there}")
         values = values[part]
-        walked.append(part)
     return values
 
 
@@ -82,16 +81,15 @@ def load(kind: type[Checked], section: str | None = None, path: Path = PARAMS) -
 def _explain(error: ValidationError, section: str | None, kind: type[Settings], path: Path) -> str:
     lines = []
     for problem in error.errors():
-        key = ".".join([*([section] if section else []), *map(str, problem["loc"])])
-        prefix = f"{key}: " if key else ""  # a check of the whole file has no key
         match problem["type"]:
             case "extra_forbidden":
-                lines.append(f"{prefix}unknown key; expected one of {', '.join(kind.model_fields)}")
+                fault = f"unknown key; expected one of {', '.join(kind.model_fields)}"
             case "missing":
-                lines.append(f"{prefix}missing; add it")
+                fault = "missing; add it"
             case "value_error":
-                lines.append(f"{prefix}expected {problem['msg'].removeprefix('Value error, ')}")
+                fault = f"expected {problem['msg'].removeprefix('Value error, ')}"
             case _:
-                expected = problem["msg"].removeprefix("Input should be ")
-                lines.append(f"{prefix}got {problem['input']!r}, expected {expected}")
+                fault = f"got {problem['input']!r}, expected {problem['msg'].removeprefix('Input should be ')}"
+        key = ".".join(map(str, [section, *problem["loc"]] if section else problem["loc"]))
+        lines.append(f"{key}: {fault}" if key else fault)  # a check of the whole file has no key
     return "\n  ".join([f"{path}: fix this, or see `git diff {path}`", *lines])

@@ -22,8 +22,10 @@ SUFFIXES = (".png", ".jpg", ".jpeg")
 FEWEST, MOST = 200, 200_000  # pictures
 EXAMPLES = 5  # of each kind of fault, at most, in a message
 # What Pillow raises on broken files, most of it by accident
-BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, struct.error)
-BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+BROKEN = (
+    *(OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, struct.error),
+    *(Image.DecompressionBombError, Image.DecompressionBombWarning),
+)
 
 
 @dataclass
@@ -57,13 +59,8 @@ def listed(place: Path) -> Folder:
     roots = [(pictures, False)]
     if (pictures / "test").is_dir():
         roots = [(pictures / "train" if (pictures / "train").is_dir() else pictures, False), (pictures / "test", True)]
-    names = {
-        path.name
-        for root, _ in roots
-        for path in (root.iterdir() if root.is_dir() else ())
-        if path.is_dir() and not path.name.startswith(".") and path != pictures / "test"
-    }
-    found.classes = sorted(names)
+    inside = [path for root, _ in roots if root.is_dir() for path in root.iterdir() if path.is_dir()]
+    found.classes = sorted({path.name for path in inside if path.name[0] != "." and path != pictures / "test"})
     for root, is_test in roots:
         for label, name in enumerate(found.classes):
             for path in sorted((root / name).glob("*")):
@@ -144,8 +141,8 @@ def read_all(found: Folder, shape: list[int]) -> tuple[list[str], np.ndarray]:
     first: dict[bytes, str] = {}
     for name, label in found.labels.items():
         try:
-            image = read(found.place / "pictures" / name, shape)
-        except (*BROKEN, *BOMBS) as error:
+            image = fitted(opened((found.place / "pictures" / name).read_bytes()), shape)
+        except BROKEN as error:
             found.fault("cannot be read", f"{name} ({str(error).splitlines()[0] if str(error) else 'broken'})")
             continue
         twin = first.setdefault(hashlib.sha256(image.tobytes()).digest(), name)
@@ -159,16 +156,8 @@ def read_all(found: Folder, shape: list[int]) -> tuple[list[str], np.ndarray]:
     return names, images[: len(names)]
 
 
-def read(path: Path, shape: list[int]) -> np.ndarray:
-    """Return the picture at `path`, scaled and cut to `shape`: (height, width) or (height, width, 3).
-
-    Raises one of BROKEN or BOMBS.
-    """
-    return fitted(opened(path.read_bytes()), shape)
-
-
 def opened(content: bytes) -> Image.Image:
-    """Return the picture in `content`, upright, without transparency, in grey or RGB. Raises one of BROKEN or BOMBS."""
+    """Return the picture in `content`, upright, without transparency, in grey or RGB. Raises one of BROKEN."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)

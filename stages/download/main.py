@@ -19,6 +19,7 @@ from stages.download import digit, entry, folder, mirrors
 
 # scikit-learn's digits come writer after writer: most of the last 500 are by hands that the first 1,297 are not.
 DIGITS_TEST = 500
+TYPES = {"u": "ubyte", "i": "int"}  # in the name of an IDX file, by NumPy's kind
 Arrays = dict[str, np.ndarray]  # by what they are: "train-images", "train-labels", "t10k-images", …
 
 
@@ -50,9 +51,6 @@ def main() -> None:
     files.write_json(raw.DESCRIPTION, described.model_dump())
     sizes = [len(arrays[f"{part}-labels"]) for part in ("train", "t10k")]
     print(f"{raw.FOLDER}: {name}, {sizes[0]:,} training and {sizes[1]:,} test images")
-
-
-TYPES = {"u": "ubyte", "i": "int"}
 
 
 def from_mirrors(name: str, chosen: entry.Entry, with_groups: bool) -> Arrays:
@@ -88,10 +86,9 @@ def check(arrays: Arrays, data: raw.Description) -> None:
         raise errors.StageError(f"mislabelled: no such rows of the test part: {listed(wrong)}")
 
 
-def listed(values: list[str] | list[int], most: int = 5) -> str:
-    """Return `values` as text, the first ones if they are many."""
-    more = f" and {len(values) - most:,} more" if len(values) > most else ""
-    return ", ".join(map(str, values[:most])) + more
+def listed(values: list[str] | list[int]) -> str:
+    """Return `values` as text, the first five if they are more."""
+    return ", ".join(map(str, values[:5])) + (f" and {len(values) - 5:,} more" if len(values) > 5 else "")
 
 
 def digits() -> Arrays:

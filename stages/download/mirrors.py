@@ -101,11 +101,9 @@ def obtain(file: File, mirrors: list[str], cache: Path | None) -> bytes:
         try:
             take = fetch if "://" in mirror else _copy
             content = take(f"{mirror}/{name}", most)
-            if not _is(content, file):
-                raise RefusedError(
-                    f"sent other bytes: {len(content):,}, SHA-256 {hashlib.sha256(content).hexdigest()[:16]}…, not"
-                    f" {most:,}, {file.packed_sha256[:16]}…"
-                )
+            if (digest := hashlib.sha256(content).hexdigest()) != file.packed_sha256:
+                sent = f"{len(content):,}, SHA-256 {digest[:16]}…, not {most:,}, {file.packed_sha256[:16]}…"
+                raise RefusedError(f"sent other bytes: {sent}")
         except RefusedError as refused:
             refusals.append(f"{_public(mirror)}: {refused}")
         else:
@@ -122,17 +120,13 @@ def obtain(file: File, mirrors: list[str], cache: Path | None) -> bytes:
     )
 
 
-def _is(content: bytes, file: File) -> bool:
-    return hashlib.sha256(content).hexdigest() == file.packed_sha256
-
-
 def _cached(path: Path, file: File) -> bytes | None:
     try:
         content = path.read_bytes() if path.is_file() else b""
     except OSError as error:
         _say_uncached(path, error)
         return None
-    return content if _is(content, file) else None
+    return content if hashlib.sha256(content).hexdigest() == file.packed_sha256 else None
 
 
 @contextmanager
@@ -195,8 +189,7 @@ def _attempt(url: str, size: int) -> bytes:
             raise RefusedError(f"redirects more than {MOST_REDIRECTS} times") from None
         with answer:
             answer.raise_for_status()
-            silent = not sys.stderr.isatty()
-            with tqdm(total=size, unit="B", unit_scale=True, desc=url.rpartition("/")[2], disable=silent) as bar:
+            with tqdm(total=size, unit="B", unit_scale=True, desc=url.rpartition("/")[2], disable=None) as bar:
                 while chunk := answer.raw.read1(2**16):
                     bar.update(content.write(chunk))
                     if content.tell() > size:

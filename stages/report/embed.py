@@ -34,8 +34,9 @@ def net(trained: nn.Module, images: torch.Tensor, predicted: np.ndarray) -> tupl
     """
     rounded = copy.deepcopy(trained)
     with torch.no_grad():
-        for layer in weighted(rounded):
-            layer.weight.copy_(units(layer) * (layer.weight / units(layer)).round())
+        for layer in rounded.children():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                layer.weight.copy_(units(layer) * (layer.weight / units(layer)).round())
     sure = probabilities(rounded, images)
     exact = not np.array_equal(sure.argmax(1), predicted)
     shown = [
@@ -44,11 +45,6 @@ def net(trained: nn.Module, images: torch.Tensor, predicted: np.ndarray) -> tupl
     ]
     used = Net(trained, probabilities(trained, images)) if exact else Net(rounded, sure)
     return {"exact": exact, "layers": shown}, used
-
-
-def weighted(net: nn.Module) -> list[nn.Conv2d | nn.Linear]:
-    """Return the convolutions and linear layers of `net`."""
-    return [layer for layer in net.children() if isinstance(layer, nn.Conv2d | nn.Linear)]
 
 
 def units(layer: nn.Conv2d | nn.Linear) -> torch.Tensor:
@@ -62,16 +58,12 @@ def described(layer: nn.Module, exact: bool) -> dict[str, Any]:
     shown = {key: value[0] if isinstance(value, tuple) else value for key, value in found.items()}
     with torch.no_grad():
         if isinstance(layer, nn.Conv2d | nn.Linear):
-            weights, of = layer.weight, units(layer)
-            bias = torch.zeros(len(weights)) if layer.bias is None else layer.bias
-            shown |= (
-                {"weights": embedded(weights.numpy(), "<f4")}
-                if exact
-                else {
-                    "weights": embedded((weights / of).round().numpy(), "<i2"),
-                    "units": embedded(of.numpy(), "<f4"),
-                }
-            )
+            if exact:
+                shown["weights"] = embedded(layer.weight.numpy(), "<f4")
+            else:
+                shown["weights"] = embedded((layer.weight / units(layer)).round().numpy(), "<i2")
+                shown["units"] = embedded(units(layer).numpy(), "<f4")
+            bias = torch.zeros(len(layer.weight)) if layer.bias is None else layer.bias
             shown["bias"] = embedded(bias.numpy(), "<f4")
         elif isinstance(layer, nn.BatchNorm2d):
             state = {key: values.double() for key, values in layer.state_dict().items()}
@@ -96,14 +88,14 @@ def images(test: torch.Tensor, misclassified: np.ndarray, nets: list[Net]) -> di
     """
     greys = 16 if len(nets) == 1 else 8  # two nets leave less room
     rows = np.sort(np.argsort(~misclassified, kind="stable")[: MOST_VALUES // test[0].numel()])
-    planes = as_planes(test.numpy()[rows])
+    planes = np.moveaxis(test.numpy()[rows].reshape(len(rows), *test.shape[1:3], -1), 3, 1)
     values = np.concatenate([planes, np.zeros((-len(rows) % A_LANE, *planes.shape[1:]), np.uint8)]).astype(np.int16)
     levels = (values * (greys - 1) + 127) // 255
     shown = levels * 255 // (greys - 1)
-    seen = torch.from_numpy(as_images(shown[: len(rows)].astype(np.uint8)))
+    seen = torch.from_numpy(np.moveaxis(shown[: len(rows)].astype(np.uint8), 1, 3)).reshape(-1, *test.shape[1:])
     exactly = misclassified[rows]
     for of in nets:
-        found, before = probabilities(of.net, seen), of.probabilities[rows]
+        found, before = probabilities(of.net, seen.contiguous()), of.probabilities[rows]
         exactly = exactly | (np.abs(found - before).max(1) > MOVED)
         exactly |= found.argmax(1) != before.argmax(1)
     exact = np.flatnonzero(exactly)
@@ -118,16 +110,6 @@ def images(test: torch.Tensor, misclassified: np.ndarray, nets: list[Net]) -> di
         "half": half,
         "aLane": A_LANE,
     }
-
-
-def as_planes(images: np.ndarray) -> np.ndarray:
-    """Return `images` (n, H, W[, 3]) with their colours one after the other (n, C, H, W)."""
-    return np.ascontiguousarray(np.moveaxis(images, 3, 1)) if images.ndim == 4 else images[:, None]
-
-
-def as_images(planes: np.ndarray) -> np.ndarray:
-    """Return the images whose `planes` (n, C, H, W) these are."""
-    return planes[:, 0] if planes.shape[1] == 1 else np.ascontiguousarray(np.moveaxis(planes, 1, 3))
 
 
 def lanes(planes: np.ndarray) -> np.ndarray:

@@ -29,13 +29,11 @@ def table(run: Run, model: dict[str, Any] | None) -> dict[str, str]:
     if model is None:
         return facts | {"trained on": "unknown, as DVC's cache has no such model"}
     count = sum(values.numel() for name, values in model["weights"].items() if name.endswith(("weight", "bias")))
-    return facts | {"parameters": f"{count:,}", "trained on": trained_on(model.get("environment"))}
+    return facts | {"parameters": f"{count:,}", "trained on": trained_on(model["environment"])}
 
 
-def trained_on(environment: Environment | None) -> str:
-    """Return in words what trained a net; older models have no `environment`."""
-    if environment is None:
-        return "unknown"
+def trained_on(environment: Environment) -> str:
+    """Return in words what trained a net."""
     bits = f"{environment['device']}, {'' if environment['exact'] else 'not '}exact to the bit"
     return f"{bits}; Python {environment['python']}, PyTorch {environment['torch']}, NumPy {environment['numpy']}"
 

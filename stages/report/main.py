@@ -62,7 +62,7 @@ def model_of(revision: str) -> dict[str, Any] | None:
     except (DvcException, OSError):
         return None
     found = model.parse(content, f"{revision}: {model.MODEL}")
-    return found if "model" in found else None  # one of an older version of this project
+    return found if "options" in found else None  # one of an older version of this project
 
 
 def drawn(run: Run, test: np.ndarray, ink: bool) -> dict[str, Figure]:
@@ -145,14 +145,8 @@ def content(shown: list[Run], models: list[dict[str, Any] | None]) -> dict[str, 
         net, used = embed.net(model.trained(listed), test, predicted) if listed else (None, None)
         nets += [used] if used else []
         tables = {name: records(getattr(run, name)) for name in ("per_class", "reliability", "training")}
-        described.append(
-            {
-                "name": run.name if len(shown) > 1 else "",
-                "net": net,
-                "predicted": embedded(predicted, "u1"),
-                **tables,
-            }
-        )
+        name = run.name if len(shown) > 1 else ""
+        described.append({"name": name, "net": net, "predicted": embedded(predicted, "u1"), **tables})
     wrong = np.any([~run.right for run in shown], axis=0)
     return {
         "runs": described,

@@ -16,8 +16,8 @@ DPI, WIDTH = 200, 4.4  # dots an inch, inches
 # Okabe and Ito's palette for all kinds of colour vision: blue, vermilion, sky blue
 TRAINING, VALIDATION, TEST = "#0072B2", "#D55E00", "#56B4E9"
 QUIET, LINE = "#767676", "#DDDDDD"
+COLUMNS = 6  # of a grid of images
 NUMBERED, LONGEST = 12, 9  # classes with numbers in the confusion matrix, and characters of a name
-DIVERGING = "PuOr"
 
 
 def png(figure: Figure) -> bytes:
@@ -36,35 +36,29 @@ def confusion(counts: np.ndarray, names: list[str]) -> Figure:
 
     More than NUMBERED classes have no numbers: the colours alone are legible.
     """
-    classes = len(counts)
-    numbered = classes <= NUMBERED
+    classes, numbered = len(counts), len(counts) <= NUMBERED
     errors = counts * (1 - np.eye(classes, dtype=counts.dtype))
     figure = Figure(figsize=(WIDTH, WIDTH * 0.95), layout="constrained")
     axes = figure.add_subplot()
     axes.imshow(np.ma.masked_equal(errors, 0), cmap="Blues", vmin=0, vmax=max(1, errors.max()))
-    for actual, predicted in zip(*np.nonzero(counts * numbered), strict=True):
-        count = counts[actual, predicted]
-        color = QUIET if actual == predicted else "white" if count > errors.max() / 2 else "black"
-        axes.text(predicted, actual, str(count), ha="center", va="center", color=color, fontsize=8)
-    middle = classes + 0.035 * classes  # of the column of the accuracies
-    for actual, (hits, of) in enumerate(zip(counts.diagonal(), counts.sum(1), strict=True)):
-        if numbered:
-            axes.text(middle, actual, f"{hits / of:.2%}", ha="center", va="center", fontsize=9)
     if numbered:
+        for actual, predicted in zip(*np.nonzero(counts), strict=True):
+            count = counts[actual, predicted]
+            color = QUIET if actual == predicted else "white" if count > errors.max() / 2 else "black"
+            axes.text(predicted, actual, str(count), ha="center", va="center", color=color, fontsize=8)
+        middle = classes + 0.035 * classes  # of the column of the accuracies
+        for actual, (hits, of) in enumerate(zip(counts.diagonal(), counts.sum(1), strict=True)):
+            axes.text(middle, actual, f"{hits / of:.2%}", ha="center", va="center", fontsize=9)
         axes.text(middle, -0.65, "accuracy", ha="center", va="bottom", fontsize=9, color=QUIET)
-    axes.set(xlabel="predicted class", ylabel="actual class", xticks=range(classes), yticks=range(classes))
     short = [shortened(name) for name in names]
-    upright = max(map(len, short)) > 2
     size = None if numbered else max(2.0, 120 / classes)
-    axes.set_xticklabels(short, rotation=90 if upright else 0, fontsize=size)
-    axes.set_yticklabels(short, fontsize=size)
-    axes.set_xlim(-0.5, classes + 0.12 * classes)
-    axes.set_xticks(np.arange(classes + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(classes + 1) - 0.5, minor=True)
-    axes.hlines(np.arange(classes + 1) - 0.5, -0.5, classes - 0.5, color=LINE, linewidth=0.8)
-    axes.vlines(np.arange(classes + 1) - 0.5, -0.5, classes - 0.5, color=LINE, linewidth=0.8)
+    axes.set_xticks(range(classes), short, rotation=90 if max(map(len, short)) > 2 else 0, fontsize=size)
+    axes.set_yticks(range(classes), short, fontsize=size)
+    axes.set(xlabel="predicted class", ylabel="actual class", xlim=(-0.5, classes + 0.12 * classes))
+    for draw_lines in (axes.hlines, axes.vlines):
+        draw_lines(np.arange(classes + 1) - 0.5, -0.5, classes - 0.5, color=LINE, linewidth=0.8)
     axes.spines[:].set_visible(False)
-    axes.tick_params(which="both", length=0)
+    axes.tick_params(length=0)
     return figure
 
 
@@ -79,8 +73,8 @@ def training(curve: np.ndarray) -> Figure:
     top, bottom = figure.subplots(2, 1, sharex=True)
     batches, epochs = (curve[~np.isnan(curve[column])] for column in ("batch_loss", "epoch"))
     top.plot(batches["examples"], batches["batch_loss"], color=TEST, linewidth=1, label="batches, as trained on")
-    for part, color, marker in (("train", TRAINING, "o"), ("validation", VALIDATION, "s")):
-        name = {"train": "training", "validation": "validation"}[part]
+    parts = ("train", "training", TRAINING, "o"), ("validation", "validation", VALIDATION, "s")
+    for part, name, color, marker in parts:
         style = {"color": color, "marker": marker, "markersize": 4, "linewidth": 1, "label": name}
         top.plot(epochs["examples"], epochs[f"{part}_loss"], **style)
         bottom.plot(epochs["examples"], 1 - epochs[f"{part}_accuracy"], **style)
@@ -103,16 +97,16 @@ def quiet_axes(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def grid(images: np.ndarray, captions: list[str], ink: bool, columns: int = 6) -> Figure:
+def grid(images: np.ndarray, captions: list[str], ink: bool) -> Figure:
     """Draw `images` (n, H, W[, 3]), each over its caption of one or more lines; `ink` on black paper is turned."""
-    rows, lines = max(1, -(-len(images) // columns)), "".join(captions[:1]).count("\n") + 1
-    side, text = WIDTH / columns, 0.15 * lines + 0.08  # inches
+    rows, lines = max(1, -(-len(images) // COLUMNS)), "".join(captions[:1]).count("\n") + 1
+    side, text = WIDTH / COLUMNS, 0.15 * lines + 0.08  # inches
     high = side * images.shape[1] / images.shape[2]
     height = rows * (high + text)
     figure = Figure(figsize=(WIDTH, height))
     axes = figure.add_axes((0, 0, 1, 1))  # one for all, in inches: axes for each image take five times as long
     for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
-        left, top = place % columns * side, place // columns * (high + text)
+        left, top = place % COLUMNS * side, place // COLUMNS * (high + text)
         extent = (left, left + side, top + high, top)
         axes.imshow(image, cmap="gray_r" if ink else "gray", vmin=0, vmax=255, extent=extent, aspect="auto")
         axes.text(left + side / 2, top + high, caption, ha="center", va="top", fontsize=8)

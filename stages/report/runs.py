@@ -2,10 +2,8 @@
 
 import csv
 import json
-import os
 import re
-import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,21 +11,20 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from stages.common import settings
+from stages.common import git, settings
 from stages.common.errors import StageError
 
 WORKSPACE = "the workspace"  # git allows no blank in the name of a revision
 CONFIDENCE = 0.95
 SECTIONS, SEED = ("download", "split", "train"), "train.seed"  # of params.yaml
-EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]+/(.+)")  # the commit that it started from, and its name
 EVALUATE, TRAIN, PREDICTIONS = "metrics/evaluate.json", "metrics/train.json", "plots/predictions.csv"
 CLASSES = "plots/classes.csv"
 OF_CLASSES = ("class", "actual", "predicted")  # columns that have names of classes
-# The files of a run, and what each has at least
+# The files of a run, and what each has at least; first the one that names the classes
 FILES = {
+    CLASSES: ("class", "train", "validation", "test"),
     EVALUATE: ("accuracy", "errors", "loss"),
     TRAIN: ("weights_sha256", "validation_accuracy"),
-    CLASSES: ("class", "train", "validation", "test"),
     PREDICTIONS: ("actual", "predicted", "probability"),
     "plots/per_class.csv": ("class", "count", "errors", "recall", "lower", "upper"),
     "plots/reliability.csv": ("confidence", "accuracy", "lower", "upper"),
@@ -81,11 +78,11 @@ class Run:
 
     def shown(self) -> dict[str, str]:
         """Return the numbers as text for people, by their names, the accuracy with its interval."""
-        texts = {}
-        for key, name in NUMBERS.items():
-            number = self.metrics.get(key)
-            if number is not None:
-                texts[name] = f"{number:.2%}" if key.startswith("accuracy") else f"{number:.6g}"
+        texts = {
+            name: f"{self.metrics[key]:.2%}" if key.startswith("accuracy") else f"{self.metrics[key]:.6g}"
+            for key, name in NUMBERS.items()
+            if key in self.metrics
+        }
         lower, upper = self.interval
         texts["accuracy"] += f" ({lower:.2%} to {upper:.2%})"
         return texts
@@ -102,18 +99,36 @@ def load(revision: str | None) -> Run:
 
     Raises StageError if there is no such revision, or if it was written by a pipeline of another shape.
     """
-    if revision is None:
-        return _run(WORKSPACE, settings.value, _read)
-    commit = resolve(revision)
+    name, commit = (WORKSPACE, None) if revision is None else (revision, resolve(revision))
 
     def read(path: Path) -> bytes:
         try:
-            return _git("cat-file", "blob", f"{commit}:./{path}")  # ./, as the project may be a folder of a repository
+            if commit is None:
+                return path.read_bytes()
+            return git.run("cat-file", "blob", f"{commit}:./{path}")  # ./: the project may be a folder of a repository
+        except FileNotFoundError:
+            raise StageError(f"{path}: not found; run `dvc repro`") from None
         except StageError as error:
-            raise StageError(f"{revision}: has no {path} ({error}); {_advice(revision)}") from None
+            raise StageError(f"{name}: has no {path} ({error}); {_advice(name)}") from None
 
-    params = settings.parse(read(settings.PARAMS), f"{revision}: {settings.PARAMS}")
-    return _run(revision, lambda key: settings.look_up(params, key, f"{revision}: {settings.PARAMS}"), read)
+    def parsed(path: Path) -> Any:
+        return settings.read(path) if commit is None else settings.parse(read(path), f"{name}: {path}")
+
+    values, where = parsed(settings.PARAMS), f"{name}: {settings.PARAMS}"
+    keys = (*SECTIONS, "download.dataset", "train.recipe", SEED)
+    *sections, dataset, chosen, seed = (settings.look_up(values, key, where) for key in keys)
+    recipe = Path("recipes", f"{chosen}.yaml")
+    params = {settings.PARAMS: dict(zip(SECTIONS, sections, strict=True)), recipe: parsed(recipe)}
+    classes: dict[str, int] = {}
+    found = {path: _parsed(name, path, read(Path(path)), columns, classes) for path, columns in FILES.items()}
+    evaluated, trained, predictions = (found[path] for path in (EVALUATE, TRAIN, PREDICTIONS))
+    errors = np.count_nonzero(predictions["actual"] != predictions["predicted"])
+    if errors != evaluated["errors"]:
+        counts = f"{EVALUATE} has {evaluated['errors']} errors, {PREDICTIONS} {errors}"
+        raise StageError(f"{name}: {counts}; {_advice(name)}")
+    tables = {Path(path).stem: table for path, table in found.items() if path.startswith("plots")}
+    start = (name, dataset, chosen, seed, params, evaluated, list(classes))
+    return Run(*start, *(trained[key] for key in FILES[TRAIN]), **tables)
 
 
 def experiments() -> list[Run]:
@@ -121,7 +136,11 @@ def experiments() -> list[Run]:
 
     Raises StageError if there are none.
     """
-    found = [replace(load(ref), name=name) for name, ref in experiments_of_head().items() if finished(ref)]
+    found = [
+        replace(load(ref), name=name)
+        for name, ref in experiments_of_head().items()
+        if git.run("ls-tree", ref, f"./{EVALUATE}")  # a trial that was stopped has no metrics
+    ]
     if not found:
         raise StageError(f"HEAD ({resolve('HEAD')[:7]}) has no experiments; run some (`dvc exp run`), or name others")
     return found
@@ -129,14 +148,13 @@ def experiments() -> list[Run]:
 
 def experiments_of_head() -> dict[str, str]:
     """Return the full names in git of all experiments that started from HEAD, each by its own name."""
-    head = resolve("HEAD")
-    place = f"refs/exps/{head[:2]}/{head[2:]}/"
+    place = reference(resolve("HEAD"), "")
     return {ref.removeprefix(place): ref for ref in references() if ref.startswith(place)}
 
 
-def finished(ref: str) -> bool:
-    """Return whether the experiment with the full name `ref` has metrics: a trial that was stopped has none."""
-    return bool(_git("ls-tree", "--name-only", ref, f"./{EVALUATE}"))
+def reference(commit: str, name: str) -> str:
+    """Return what git calls the experiment `name` that started from `commit` (all its 40 digits)."""
+    return f"refs/exps/{commit[:2]}/{commit[2:]}/{name}"
 
 
 def differing(runs: Sequence[Run]) -> dict[str, list[Any]]:
@@ -153,35 +171,11 @@ def differing(runs: Sequence[Run]) -> dict[str, list[Any]]:
     return {key: values for key, values in found.items() if len(compared(key)) > 1}
 
 
-def _run(name: str, value: Callable[[str], Any], read: Callable[[Path], bytes]) -> Run:
-    dataset, chosen, seed = (value(key) for key in ("download.dataset", "train.recipe", SEED))
-    sections, recipe = {section: value(section) for section in SECTIONS}, Path("recipes", f"{chosen}.yaml")
-    params = {settings.PARAMS: sections, recipe: settings.parse(read(recipe), f"{name}: {recipe}")}
-    classes = _names(name, read(Path(CLASSES)))
-    found = {path: _parsed(name, path, read(Path(path)), columns, classes) for path, columns in FILES.items()}
-    evaluated, trained, predictions = (found[path] for path in (EVALUATE, TRAIN, PREDICTIONS))
-    errors = np.count_nonzero(predictions["actual"] != predictions["predicted"])
-    if errors != evaluated["errors"]:
-        counts = f"{EVALUATE} has {evaluated['errors']} errors, {PREDICTIONS} {errors}"
-        raise StageError(f"{name}: {counts}; {_advice(name)}")
-    tables = {Path(path).stem: table for path, table in found.items() if path.startswith("plots")}
-    start = (name, dataset, chosen, seed, params, evaluated, list(classes))
-    return Run(*start, *(trained[key] for key in FILES[TRAIN]), **tables)
-
-
-def _names(name: str, content: bytes) -> dict[str, int]:
-    """Return the names of the classes in the `content` of plots/classes.csv, each with its place there."""
-    try:
-        rows = csv.DictReader(content.decode().splitlines())
-        return {row["class"]: place for place, row in enumerate(rows)}
-    except (ValueError, KeyError):
-        return {}  # which `_parsed` will say
-
-
 def _parsed(name: str, path: str, content: bytes, names: tuple[str, ...], classes: dict[str, int]) -> Any:
     """Return the metrics, or the rows of a table, in `content`; an empty cell is NaN, a class its place in `classes`.
 
-    Raises StageError if the file is damaged, or if it has none of one of `names`.
+    CLASSES, the first file that is parsed, fills `classes`. Raises StageError if the file is damaged, or if it has none
+    of one of `names`.
     """
     found: Any
     try:
@@ -192,6 +186,8 @@ def _parsed(name: str, path: str, content: bytes, names: tuple[str, ...], classe
             there, *rows = csv.reader(content.decode().splitlines())
             if odd := next((row for row in rows if len(row) != len(there)), None):
                 raise ValueError(f"a row has {len(odd)} cells, expected {len(there)}")
+            if path == CLASSES and "class" in there:
+                classes.update({row[there.index("class")]: place for place, row in enumerate(rows)})
             named = [column in OF_CLASSES for column in there]
             cells = [
                 tuple(classes[cell] if of else float(cell or "nan") for of, cell in zip(named, row, strict=True))
@@ -221,13 +217,6 @@ def _advice(name: str) -> str:
     return f"another version of the pipeline wrote it, or none: {there}`dvc repro`"
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise StageError(f"{path}: not found; run `dvc repro`") from None
-
-
 def resolve(revision: str) -> str:
     """Return the commit of `revision`: what git calls so or, as in DVC, a branch of a remote or an experiment.
 
@@ -236,7 +225,8 @@ def resolve(revision: str) -> str:
     name = re.split(r"[~^]|@\{", revision)[0] or revision
     refs = references()
     called = {place + name for place in ("", "refs/", "refs/tags/", "refs/heads/", "refs/remotes/")}
-    found = [ref for ref in refs if ref in called or ((of := EXPERIMENT.fullmatch(ref)) and of[1] == name)]
+    # an experiment is refs/exps/, the commit that it started from in two parts, and its name
+    found = [ref for ref in refs if ref in called or (ref.startswith("refs/exps/") and ref.split("/")[4:] == [name])]
     candidates = {}  # full names, by commit
     try:
         commit = _commit(name, revision)
@@ -253,20 +243,12 @@ def resolve(revision: str) -> str:
 
 def references() -> list[str]:
     """Return the full names of all that git has a name for: branches, tags, branches of remotes, experiments."""
-    return os.fsdecode(_git("for-each-ref", "--format=%(refname)")).splitlines()
+    return git.text("for-each-ref", "--format=%(refname)").splitlines()
 
 
 def _commit(name: str, revision: str) -> str:
     try:
-        return _git("rev-parse", "--verify", "--end-of-options", f"{name}^{{commit}}").decode().strip()
+        return git.text("rev-parse", "--verify", "--end-of-options", f"{name}^{{commit}}")
     except StageError as error:
         expected = "a commit, branch, tag or experiment (`git branch`, `dvc exp list`)"
         raise StageError(f"{revision}: no such revision; expected {expected}; {error}") from None
-
-
-def _git(*arguments: str) -> bytes:
-    """Return what git prints. Raises StageError with git's own words if it fails."""
-    done = subprocess.run(["git", *arguments], capture_output=True)  # noqa: S603, S607 (no shell; the user's own git)
-    if done.returncode:
-        raise StageError(f"git {arguments[0]}: {os.fsdecode(done.stderr).strip()}")
-    return done.stdout

@@ -1,0 +1,22 @@
+"""The user's own git as a command."""
+
+import os
+import subprocess
+from pathlib import Path
+
+from stages.common.errors import StageError
+
+
+def run(*arguments: str, cwd: Path | None = None) -> bytes:
+    """Return what git prints, run in the folder `cwd`. Raises StageError with git's own words if it fails."""
+    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
+    asked = ["git", *arguments]
+    done = subprocess.run(asked, cwd=cwd, env=environment, capture_output=True)  # noqa: S603 - no shell
+    if done.returncode:
+        raise StageError(f"git {arguments[0]}: {os.fsdecode(done.stderr).strip()}")
+    return done.stdout
+
+
+def text(*arguments: str, cwd: Path | None = None) -> str:
+    """Return what git prints as text, without the line feed at its end. Raises what `run` raises."""
+    return os.fsdecode(run(*arguments, cwd=cwd)).strip()
