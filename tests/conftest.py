@@ -82,6 +82,10 @@ class Clone:
         lines = self.run("dvc", "repro").stdout.splitlines()
         return [line.split("'")[1] for line in lines if line.startswith("Running stage")]
 
+    def experiments(self, study: str) -> list[str]:
+        """Return the full names in git of the experiments of `study`."""
+        return self.run("git", "for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{study}-*").stdout.split()
+
     def replace(self, file: str, old: str, new: str) -> None:
         """Replace the one place where `file` has `old`."""
         text = (self.path / file).read_text()
@@ -113,6 +117,21 @@ def wait_until(reached: Callable[[], T], what: str, shown: Callable[[], object] 
         assert time.monotonic() < end, f"waited {seconds} seconds until {what}\n{shown()}"
         time.sleep(0.1)
     return found
+
+
+def wait_for_runs(
+    process: "subprocess.Popen[str]", clone: Clone, study: str, count: int, shown: Callable[[], object] = str
+) -> str:
+    """Wait until `process` has run `count` experiments of `study`, one after the other, and return what it printed."""
+    for least in range(1, count + 1):
+
+        def reached(least: int = least) -> bool:
+            return len(clone.experiments(study)) >= least or process.poll() is not None
+
+        wait_until(reached, f"{least} of {count} runs have ended", shown)
+    output, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0, output + errors
+    return output
 
 
 def line_with(process: "subprocess.Popen[str]", text: str, stream: str = "stdout") -> str:
@@ -195,7 +214,8 @@ def on_mnist(mirror: Path, origin: Clone, shared: Callable[[str, Callable[[Path]
     def build(place: Path) -> None:
         clone = origin.clone(place / "project")
         cache = str(place / "cache")
-        clone.run("dvc", "repro", MNIST_MIRROR=str(mirror), OMP_NUM_THREADS="2", XDG_CACHE_HOME=cache)
+        environment = {"MNIST_MIRROR": str(mirror), "OMP_NUM_THREADS": "2", "XDG_CACHE_HOME": cache}
+        clone.run("dvc", "repro", seconds=3 * SECONDS, **environment)  # of all the tests, the longest run
 
     return shared("mnist", build)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Clone, wait_until
+from tests.conftest import Clone, wait_for_runs, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]
 RATE = "recipes/fast.yaml:learning_rate"
@@ -160,11 +160,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
         cluster.stop()
 
 
-def there(clone: Clone) -> list[str]:
-    """Return the full names of the experiments that `clone` has."""
-    return clone.run("git", "for-each-ref", "--format=%(refname)", "refs/exps/*/*/rate-*").stdout.split()
-
-
 def test_a_study_survives_the_loss_of_a_job_and_of_a_node(finished: Clone, tmp_path: Path, cluster: Cluster) -> None:
     """One job is cancelled and one node killed: the study ends with all results, none twice, in this clone."""
     clone = finished.copy(tmp_path / "clone")
@@ -174,12 +169,9 @@ def test_a_study_survives_the_loss_of_a_job_and_of_a_node(finished: Clone, tmp_p
     cluster.ask("scancel", cluster.running("node1")[0])
     wait_until(lambda: cluster.running("node1"), "node1 has another job", cluster.said)
     cluster.kill_node("node2")
-    for count in range(1, 7):
-        wait_until(lambda least=count: len(there(clone)) >= least, f"{count} of 6 runs are there", cluster.said)
-    printed, errors = study.communicate(timeout=120)
-    assert study.returncode == 0, printed + errors
+    wait_for_runs(study, clone, "rate", 6, cluster.said)
     assert "down" in cluster.ask("sinfo", "-h", "-n", "node2", "-o", "%t")
-    refs = there(clone)
+    refs = clone.experiments("rate")
     names = [ref.split("/")[-1] for ref in refs]
     assert names == [f"rate-learning_rate={rate}-seed={seed}" for rate in (0.01, 0.02) for seed in (1, 2, 3)]
     assert clone.run("git", "status", "--porcelain").stdout == ""
@@ -190,6 +182,31 @@ def test_a_study_survives_the_loss_of_a_job_and_of_a_node(finished: Clone, tmp_p
     assert "python -m stages.download" not in log  # the data comes from the cache of the clone
     clone.run("dvc", "exp", "apply", names[0])
     assert clone.repro() == []
+
+
+TRIALS = """
+import json, optuna
+from tools import search
+from tools.planned import Planned
+from tools.slurm import Slurm
+study = optuna.create_study(pruner=optuna.pruners.ThresholdPruner(upper=0.0))  # stops each trial after one epoch
+trials = [Planned(f"lr-trial={rate}", (f"recipes/fast.yaml:learning_rate={rate}",)) for rate in (0.01, -1)]
+print(json.dumps([search.run(of, study.ask(), Slurm("lr", 1)) for of in trials]))
+"""
+
+
+def test_the_trials_of_a_search_are_jobs(finished: Clone, tmp_path: Path, cluster: Cluster) -> None:
+    """What is to be stopped counts so, but has run to the end; what fails was submitted twice. The logs are here."""
+    clone = finished.copy(tmp_path / "clone")
+    (losses, stopped), failed = json.loads(clone.run(sys.executable, "-c", TRIALS, PYTHONPATH=".").stdout)
+    assert (len(losses), stopped) == (1, True)
+    assert failed == [[], False]
+    (ref,) = clone.experiments("lr")
+    assert ref.endswith("/lr-trial=0.01")
+    logs = [(clone.path / f".dvc/tmp/slurm/lr-trial={rate}.log").read_text() for rate in (0.01, -1)]
+    assert "epoch 2/2: " in logs[0]
+    assert logs[1].count("learning_rate: got -1, expected greater than 0") == 2
+    assert cluster.ask("squeue", "-h") == ""
 
 
 def test_one_training_over_two_tasks(finished: Clone, tmp_path: Path, cluster: Cluster) -> None:

@@ -16,7 +16,7 @@ from scipy import stats
 
 from stages.common.errors import StageError
 from stages.report import pictures, runs
-from tests.conftest import Clone, wait_until
+from tests.conftest import SECONDS, Clone, wait_until
 from tests.made import Made, make
 from tests.test_page import AXE
 from tests.test_report import look
@@ -179,7 +179,7 @@ def test_a_study_goes_on_where_it_was_stopped(finished: Clone, tmp_path: Path) -
     before = done(clone)
     assert processes_of(clone)  # Ctrl-C is not for the runs
     wait_until(lambda: not killed(clone), "nothing runs in the clone", lambda: processes_of(clone))
-    ended = clone.run(*study, status=1)
+    ended = clone.run(*study, status=1, seconds=2 * SECONDS)  # four runs, of which two fail
     after = done(clone)
     assert set(after) == {name(0.01, 1), name(0.01, 2)}
     assert after.items() >= before.items()

@@ -58,7 +58,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.search is None:
         planned = plan(name, grid, range(1, arguments.seeds + 1))
     else:
-        best = search(name, arguments.search, grid, seed)
+        best = search(name, arguments.search, grid, seed, Slurm(name, 1) if arguments.on == "slurm" else None)
         print(
             f"\nThe best of {arguments.search} trials: {best.name}. Fresh seeds say whether it is better:\n", flush=True
         )
