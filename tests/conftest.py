@@ -1,11 +1,16 @@
 """What the tests share: real clones of this project, and the real `dvc` run in them."""
 
+import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from filelock import FileLock
@@ -14,6 +19,8 @@ from playwright.sync_api import Browser, sync_playwright
 from stages.net import exact
 
 PROJECT = Path(__file__).parent.parent
+SECONDS = 280  # until a command or a wait of a test has failed
+T = TypeVar("T")
 
 
 class Clone:
@@ -36,33 +43,48 @@ class Clone:
         self._environment.pop("MNIST_MIRROR", None)
 
     def run(
-        self, *command: str, status: int | None = 0, stdin: str = "", **environment: str
+        self, *command: str, status: int | None = 0, stdin: str = "", seconds: float = SECONDS, **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run `command` in the clone and check its exit status (None: any)."""
-        done = subprocess.run(
+        """Run `command` in the clone and check its exit status (None: any). After `seconds`, it is killed and fails."""
+        process = self.start(*command, stdin=subprocess.PIPE, seconds=seconds, **environment)
+        try:
+            output, errors = process.communicate(stdin, timeout=seconds + 10)  # what it left running may hold the pipes
+        except BaseException:
+            kill(process)
+            raise
+        said = f"{command}: {process.returncode}\n{output}\n{errors}"
+        assert process.returncode != -signal.SIGKILL, f"not ended after {seconds} seconds: {said}"
+        assert status is None or process.returncode == status, said
+        return subprocess.CompletedProcess(command, process.returncode, output, errors)
+
+    def start(
+        self, *command: str, stdin: int | None = None, seconds: float = SECONDS, **environment: str
+    ) -> subprocess.Popen[str]:
+        """Start `command` in the clone as a process group of its own, which is killed after `seconds`."""
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(
             command,
             cwd=self.path,
             env={**self._environment, **environment},
-            input=stdin,
-            capture_output=True,
+            stdin=stdin,
+            stdout=pipe,
+            stderr=pipe,
             text=True,
+            start_new_session=True,
         )
-        assert status is None or done.returncode == status, (
-            f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        )
-        return done
-
-    def start(self, *command: str) -> subprocess.Popen[str]:
-        """Start `command` in the clone as a process group of its own."""
-        pipe = subprocess.PIPE
-        return subprocess.Popen(
-            command, cwd=self.path, env=self._environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True
-        )
+        timer = threading.Timer(seconds, kill, [process])
+        timer.daemon = True
+        timer.start()
+        return process
 
     def repro(self) -> list[str]:
         """Run `dvc repro` and return the stages that it ran."""
         lines = self.run("dvc", "repro").stdout.splitlines()
         return [line.split("'")[1] for line in lines if line.startswith("Running stage")]
+
+    def experiments(self, study: str) -> list[str]:
+        """Return the full names in git of the experiments of `study`."""
+        return self.run("git", "for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{study}-*").stdout.split()
 
     def replace(self, file: str, old: str, new: str) -> None:
         """Replace the one place where `file` has `old`."""
@@ -79,6 +101,47 @@ class Clone:
         """Return a copy with all that is here, the data and DVC's cache included."""
         shutil.copytree(self.path, path, symlinks=True)
         return Clone(path, Path(self._environment["XDG_CACHE_HOME"]))
+
+
+def kill(process: "subprocess.Popen[str]") -> None:
+    """Kill the group of `process`, unless it has ended."""
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def wait_until(reached: Callable[[], T], what: str, shown: Callable[[], object] = str, seconds: float = SECONDS) -> T:
+    """Wait until `reached` returns something true, and return it. After `seconds`, fail with `what` and `shown()`."""
+    end = time.monotonic() + seconds
+    while not (found := reached()):
+        assert time.monotonic() < end, f"waited {seconds} seconds until {what}\n{shown()}"
+        time.sleep(0.1)
+    return found
+
+
+def wait_for_runs(
+    process: "subprocess.Popen[str]", clone: Clone, study: str, count: int, shown: Callable[[], object] = str
+) -> str:
+    """Wait until `process` has run `count` experiments of `study`, one after the other, and return what it printed."""
+    for least in range(1, count + 1):
+
+        def reached(least: int = least) -> bool:
+            return len(clone.experiments(study)) >= least or process.poll() is not None
+
+        wait_until(reached, f"{least} of {count} runs have ended", shown)
+    output, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0, output + errors
+    return output
+
+
+def line_with(process: "subprocess.Popen[str]", text: str, stream: str = "stdout") -> str:
+    """Return the first line of what `process` writes that has `text` in it."""
+    said = []
+    for line in getattr(process, stream):
+        if text in line:
+            return str(line)
+        said.append(line)
+    raise AssertionError(f"{process.args} ended with {process.wait()}, and without {text!r}:\n{''.join(said[-50:])}")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -151,7 +214,8 @@ def on_mnist(mirror: Path, origin: Clone, shared: Callable[[str, Callable[[Path]
     def build(place: Path) -> None:
         clone = origin.clone(place / "project")
         cache = str(place / "cache")
-        clone.run("dvc", "repro", MNIST_MIRROR=str(mirror), OMP_NUM_THREADS="2", XDG_CACHE_HOME=cache)
+        environment = {"MNIST_MIRROR": str(mirror), "OMP_NUM_THREADS": "2", "XDG_CACHE_HOME": cache}
+        clone.run("dvc", "repro", seconds=3 * SECONDS, **environment)  # of all the tests, the longest run
 
     return shared("mnist", build)
 

@@ -54,7 +54,7 @@ def experiments(counts: list[int]) -> None:
                         "sh", "-c", "git for-each-ref --format='delete %(refname)' refs/exps | git update-ref --stdin"
                     )
                 start = time.monotonic()
-                clone.run(*command)
+                clone.run(*command, seconds=3600)
                 seconds[name].append(f"{time.monotonic() - start:.1f}")
     for name, values in seconds.items():
         print(f"| `{name}` | {' | '.join(values)} |")

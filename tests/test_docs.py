@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.conftest import PROJECT, Clone
+from tests.conftest import PROJECT, SECONDS, Clone
 
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in PROJECT.glob("docs/*.md"))]
 FENCE = re.compile(r"(?:<!-- (?P<mark>[^>]+) -->\n)?^```(?P<language>sh|python)\n(?P<code>.*?)^```$", re.M | re.S)
@@ -75,7 +75,7 @@ def run_page(clone: Clone, page: str) -> None:
     for fence in fences(page):
         if not fence.mark.startswith("not run"):
             shell = ["bash", "-e", "-o", "pipefail", "-c"] if fence.language == "sh" else [sys.executable, "-c"]
-            clone.run(*shell, fence.code, status=fence.status)
+            clone.run(*shell, fence.code, status=fence.status, seconds=3 * SECONDS)  # several runs in a block
 
 
 def test_what_is_not_run() -> None:

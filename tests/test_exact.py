@@ -248,7 +248,7 @@ def test_an_edit_while_a_stage_runs_is_not_recorded(
 
 def emulated(finished: Clone, command: list[str], *names: str, **variables: str) -> dict[str, str]:
     """Return the digests of some steps that Python gives on an emulated CPU, which `command` starts."""
-    there = finished.run(*command, "-m", "tests.steps", *names, **variables).stdout
+    there = finished.run(*command, "-m", "tests.steps", *names, seconds=3600, **variables).stdout
     digests: dict[str, str] = json.loads(there)
     return digests
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stages.common.errors import StageError
-from tests.conftest import Clone
+from tests.conftest import SECONDS, Clone
 from tests.made import Made, make
 from tools import job
 
@@ -36,13 +36,17 @@ def test_fifty_jobs_push_at_once(finished: Clone, tmp_path: Path, sshd: Sshd, mo
     for folder in folders:
         clone.run("git", "init", "--quiet", "--bare", str(folder))
     user = f"{sshd.home}/.ssh"
-    monkeypatch.setenv("GIT_SSH_COMMAND", f"ssh -F none -i {user}/id_ed25519 -o UserKnownHostsFile={user}/known_hosts")
+    ssh = f"ssh -F none -i {user}/id_ed25519 -o UserKnownHostsFile={user}/known_hosts -o BatchMode=yes"
+    monkeypatch.setenv("GIT_SSH_COMMAND", ssh)
+    monkeypatch.setattr(job, "LONGEST", 8)  # so that pushes that fail for good end within two minutes
     once, until = (f"ssh://{getpass.getuser()}@127.0.0.1:{sshd.port}{folder}" for folder in folders)
     refs = there(clone.path)
     assert len(refs) == JOBS
     plain = [["git", "-C", str(clone.path), "push", "--quiet", once, ref] for ref in refs]
     with ThreadPoolExecutor(JOBS) as pool:
-        statuses = list(pool.map(lambda command: subprocess.run(command, capture_output=True).returncode, plain))
+        done = list(pool.map(lambda of: subprocess.run(of, capture_output=True, text=True, timeout=SECONDS), plain))
+        statuses = [of.returncode for of in done]
+        assert 0 in statuses, done[0].stderr
         list(pool.map(lambda ref: job.push(clone.path, until, ref), refs))
     print(f"pushed once, {JOBS - len(there(folders[0]))} of {JOBS} are lost")
     assert len(there(folders[0])) == statuses.count(0) < JOBS

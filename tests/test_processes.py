@@ -15,7 +15,7 @@ from torch.distributed import TCPStore
 from stages.common.errors import StageError
 from stages.train import main as train
 from stages.train.processes import Processes
-from tests.conftest import Clone
+from tests.conftest import Clone, kill, line_with
 
 CPU = torch.device("cpu")
 TRAIN = [sys.executable, "-m", "stages.train"]
@@ -46,16 +46,8 @@ def start(port: int) -> Iterator[Start]:
 
     yield start
     for process in running:
-        process.kill()
+        kill(process)  # with what it started, which has its pipes
         process.communicate()
-
-
-def line_with(process: "subprocess.Popen[str]", text: str, stream: str = "stderr") -> str:
-    """Return the first line of what `process` writes that has `text` in it."""
-    for line in getattr(process, stream):
-        if text in line:
-            return str(line)
-    raise AssertionError(f"{process.args} ended with {process.wait()}, and without {text!r}")
 
 
 @pytest.mark.parametrize(
@@ -122,7 +114,7 @@ def test_what_fails_before_train_ends_the_others(finished: Clone, tmp_path: Path
     first = start(clone, 0, sys.executable, "-m", "tools.repro", **hosted)
     second = start(finished, 1, sys.executable, "-m", "tools.repro", **hosted)
     _, errors = second.communicate(timeout=120)
-    assert (second.returncode, first.wait()) == (1, 255)
+    assert (second.returncode, first.wait(timeout=60)) == (1, 255)
     assert "process 0 ended without training, with exit status 255" in errors
     del as_torchrun
 
@@ -133,7 +125,7 @@ def test_a_signal_ends_a_process_that_waits(
 ) -> None:
     """It says whom it waits for, and where; Ctrl-C and SIGTERM end it at once."""
     process = start(finished, rank)
-    said = line_with(process, "waits for")
+    said = line_with(process, "waits for", "stderr")
     assert said == f"process {rank} of 2 waits for process {1 - rank}, at 127.0.0.1:{port}, 300 seconds at most\n"
     process.send_signal(number)
     assert process.wait(timeout=5) == -number
@@ -156,7 +148,7 @@ def training(finished: Clone, tmp_path: Path, start: Start, *command: str) -> li
     clone = finished.copy(tmp_path / "clone")
     clone.replace("recipes/fast.yaml", "epochs: 2 #", "epochs: 100000 #")
     both = [start(clone, rank, *command) for rank in range(2)]
-    line_with(both[0], "epoch 1/", "stdout")
+    line_with(both[0], "epoch 1/")
     return both
 
 

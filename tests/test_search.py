@@ -11,7 +11,7 @@ import pytest
 
 from stages.common.errors import StageError
 from stages.report import runs
-from tests.conftest import Clone
+from tests.conftest import Clone, wait_for_runs
 from tools import search, study
 from tools.planned import Planned
 
@@ -30,7 +30,7 @@ def trials(monkeypatch: pytest.MonkeyPatch, seed: int, count: int = 20) -> tuple
     """Return the trials of a search with losses that are made up, and the best of them."""
     tried = []
 
-    def run(planned: Planned, trial: optuna.Trial) -> tuple[list[float], bool]:
+    def run(planned: Planned, trial: optuna.Trial, slurm: None) -> tuple[list[float], bool]:
         tried.append(planned)
         return made_up(planned, trial)
 
@@ -51,7 +51,7 @@ def test_the_same_search_proposes_the_same_trials(
     losses = {of.name: made_up(of, optuna.create_study(pruner=optuna.pruners.NopPruner()).ask())[0] for of in first}
     assert best.name == min((name for name in losses if losses[name]), key=lambda name: losses[name][-1])
     assert ", stopped after epoch 1" in said
-    assert "failed; .dvc/tmp/search/lr-" in said
+    assert "failed: cat .dvc/tmp/search/lr-" in said
     assert all("train.recipe=fast" in of.sets for of in first)
 
 
@@ -75,7 +75,7 @@ def test_what_cannot_be_searched(monkeypatch: pytest.MonkeyPatch) -> None:
     """No param with several values, no trial that ended, no Optuna: each is said, with what to do."""
     with pytest.raises(StageError, match="--search: no param has several values; for example"):
         search.search("lr", 3, ["train.recipe=fast"], 0)
-    monkeypatch.setattr(search, "run", lambda planned, trial: ([], False))
+    monkeypatch.setattr(search, "run", lambda planned, trial, slurm: ([], False))
     with pytest.raises(StageError, match="search lr: no trial ended"):
         search.search("lr", 2, SPACE, 0)
     monkeypatch.setitem(sys.modules, "optuna", None)
@@ -105,6 +105,10 @@ def test_a_stopped_trial_can_be_trained_to_the_end(
     assert clone.run("git", "status", "--porcelain").stdout == ""
     with pytest.raises(StageError, match="has no experiments"):
         runs.experiments()
+    with pytest.raises(
+        StageError, match=f"no metrics/evaluate.json .*: `dvc exp apply {planned.name}` and `dvc repro`"
+    ):
+        runs.load(planned.name)
     clone.run("dvc", "exp", "apply", planned.name)
     assert not (clone.path / "metrics/evaluate.json").exists()
     assert "learning_rate: 0.01" in (clone.path / "recipes/fast.yaml").read_text()
@@ -120,8 +124,8 @@ def test_the_winner_is_confirmed_on_fresh_seeds(finished: Clone, tmp_path: Path)
     """Two trials of the committed seed, 0; then the best one against what is committed, each with the seeds 1 and 2."""
     clone = finished.copy(tmp_path / "clone")
     command = ("-m", "tools.study", "--name", "lr", "--search", "2", "--seeds", "2", "-S", SPACE[0])
-    printed = clone.run(sys.executable, *command).stdout
-    refs = clone.run("git", "for-each-ref", "--format=%(refname)", "refs/exps/*/*/lr-*").stdout.split()
+    printed = wait_for_runs(clone.start(sys.executable, *command, seconds=1800), clone, "lr", 6)
+    refs = clone.experiments("lr")
     names = [ref.split("/")[-1] for ref in refs]
     assert len(names) == 6
     assert sum("trial" in name for name in names) == 2

@@ -1,7 +1,6 @@
 """A study on a real Slurm: a controller and two nodes on this machine, of which one dies in the middle."""
 
 import contextlib
-import getpass
 import json
 import os
 import secrets
@@ -10,13 +9,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Clone
+from tests.conftest import Clone, wait_for_runs, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]
 RATE = "recipes/fast.yaml:learning_rate"
@@ -55,9 +53,10 @@ class Cluster:
 
     def __init__(self, folder: Path):
         self.folder, self._daemons = folder, []
-        ports = free_ports(3)
-        conf = CONF.format(host=socket.gethostname(), user=getpass.getuser(), folder=folder, ports=ports)
+        host, ports = socket.gethostname().partition(".")[0], free_ports(3)  # Slurm compares the short name
+        conf = CONF.format(host=host, user=os.geteuid(), folder=folder, ports=ports)
         (folder / "slurm.conf").write_text(conf)
+        (folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")  # which needs no cgroup to write to
         (folder / "munge.key").write_bytes(secrets.token_bytes(128))
         (folder / "munge.key").chmod(0o400)
         (folder / "state").mkdir()
@@ -74,11 +73,23 @@ class Cluster:
         self._start(
             "munged", "--foreground", "--force", *(f"--{of}={self.folder / name}" for of, name in names.items())
         )
-        wait_until((self.folder / "munge.socket").exists)
+        self._wait_until((self.folder / "munge.socket").exists, "munged answers")
         self._start("slurmctld", "-D", "-c")
         for node in ("node1", "node2"):
             self._start("slurmd", "-D", "-N", node, SLURMD_NODENAME=node)  # also in what it starts: see kill_node
-        wait_until(lambda: self.ask("sinfo", "-h", "-N", "-o", "%t").split() == ["idle", "idle"])
+        self._wait_until(
+            lambda: self.ask("sinfo", "-h", "-N", "-o", "%t").split() == ["idle", "idle"], "nodes are idle"
+        )
+
+    def _wait_until(self, reached: Callable[[], bool], what: str) -> None:
+        """Wait for a state of the daemons, all of which run."""
+        wait_until(lambda: reached() or any(of.poll() is not None for of in self._daemons), what, self.said, 120)
+        assert reached(), f"a daemon has ended before {what}\n{self.said()}"
+
+    def said(self) -> str:
+        """Return what the nodes are, and the last lines that each daemon wrote."""
+        logs = (f"{log.name}:\n" + "\n".join(log.read_text().splitlines()[-20:]) for log in self.folder.glob("*.log"))
+        return "\n".join([self.ask("sinfo", "-N", "--long"), self.ask("squeue"), *logs])
 
     def _start(self, *command: str, **environment: str) -> None:
         log = (self.folder / f"{command[0]}.log").open("a")
@@ -86,9 +97,11 @@ class Cluster:
         self._daemons.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True))
 
     def ask(self, *command: str) -> str:
-        """Return what a command of Slurm's prints."""
+        """Return what a command of Slurm's prints: nothing while the controller does not answer."""
         environment = {**os.environ, "SLURM_CONF": str(self.folder / "slurm.conf")}
-        return subprocess.run(command, capture_output=True, text=True, env=environment).stdout
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60).stdout
+        return ""
 
     def running(self, node: str) -> list[str]:
         """Return the jobs that run on `node`."""
@@ -97,10 +110,15 @@ class Cluster:
     def kill_node(self, node: str) -> None:
         """Kill all that runs on `node` at once, as a power cut does: the daemon, its jobs, and what they started."""
         marks = {f"SLURMD_NODENAME={node}".encode(), f"SLURM_CONF={self.folder}/slurm.conf".encode()}
-        while there := [process for process, variables in environments() if marks <= variables]:
+
+        def killed() -> list[int]:
+            there = [process for process, variables in environments() if marks <= variables]
             for process in there:
-                os.kill(process, signal.SIGKILL)
-            time.sleep(0.1)
+                with contextlib.suppress(ProcessLookupError):  # it has ended
+                    os.kill(process, signal.SIGKILL)
+            return there
+
+        wait_until(lambda: not killed(), f"nothing runs on {node}", killed, 60)
 
     def stop(self) -> None:
         """End all daemons and jobs."""
@@ -108,7 +126,7 @@ class Cluster:
             self.kill_node(node)
         for daemon in self._daemons:
             daemon.kill()
-            daemon.wait()
+            daemon.wait(timeout=60)
 
 
 def free_ports(count: int) -> list[int]:
@@ -125,14 +143,6 @@ def environments() -> Iterator[tuple[int, set[bytes]]]:
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # another user's, or it has ended
             yield int(process.name), set((process / "environ").read_bytes().split(b"\0"))
-
-
-def wait_until(reached: Callable[[], object], seconds: int = 400) -> None:
-    """Wait for a state."""
-    end = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < end
-        time.sleep(0.2)
 
 
 @pytest.fixture
@@ -154,15 +164,14 @@ def test_a_study_survives_the_loss_of_a_job_and_of_a_node(finished: Clone, tmp_p
     """One job is cancelled and one node killed: the study ends with all results, none twice, in this clone."""
     clone = finished.copy(tmp_path / "clone")
     grid = ("--name", "rate", "--seeds", "3", "-S", f"{RATE}=0.01,0.02")
-    study = clone.start(sys.executable, "-m", "tools.study", "--on", "slurm", *grid)
-    wait_until(lambda: cluster.running("node1") and cluster.running("node2"))
+    study = clone.start(sys.executable, "-m", "tools.study", "--on", "slurm", *grid, seconds=1800)
+    wait_until(lambda: cluster.running("node1") and cluster.running("node2"), "both nodes have a job", cluster.said)
     cluster.ask("scancel", cluster.running("node1")[0])
-    wait_until(lambda: cluster.running("node1"))
+    wait_until(lambda: cluster.running("node1"), "node1 has another job", cluster.said)
     cluster.kill_node("node2")
-    printed, errors = study.communicate(timeout=500)
-    assert study.returncode == 0, printed + errors
+    wait_for_runs(study, clone, "rate", 6, cluster.said)
     assert "down" in cluster.ask("sinfo", "-h", "-n", "node2", "-o", "%t")
-    refs = clone.run("git", "for-each-ref", "--format=%(refname)", "refs/exps/*/*/rate-*").stdout.split()
+    refs = clone.experiments("rate")
     names = [ref.split("/")[-1] for ref in refs]
     assert names == [f"rate-learning_rate={rate}-seed={seed}" for rate in (0.01, 0.02) for seed in (1, 2, 3)]
     assert clone.run("git", "status", "--porcelain").stdout == ""
@@ -173,6 +182,31 @@ def test_a_study_survives_the_loss_of_a_job_and_of_a_node(finished: Clone, tmp_p
     assert "python -m stages.download" not in log  # the data comes from the cache of the clone
     clone.run("dvc", "exp", "apply", names[0])
     assert clone.repro() == []
+
+
+TRIALS = """
+import json, optuna
+from tools import search
+from tools.planned import Planned
+from tools.slurm import Slurm
+study = optuna.create_study(pruner=optuna.pruners.ThresholdPruner(upper=0.0))  # stops each trial after one epoch
+trials = [Planned(f"lr-trial={rate}", (f"recipes/fast.yaml:learning_rate={rate}",)) for rate in (0.01, -1)]
+print(json.dumps([search.run(of, study.ask(), Slurm("lr", 1)) for of in trials]))
+"""
+
+
+def test_the_trials_of_a_search_are_jobs(finished: Clone, tmp_path: Path, cluster: Cluster) -> None:
+    """What is to be stopped counts so, but has run to the end; what fails was submitted twice. The logs are here."""
+    clone = finished.copy(tmp_path / "clone")
+    (losses, stopped), failed = json.loads(clone.run(sys.executable, "-c", TRIALS, PYTHONPATH=".").stdout)
+    assert (len(losses), stopped) == (1, True)
+    assert failed == [[], False]
+    (ref,) = clone.experiments("lr")
+    assert ref.endswith("/lr-trial=0.01")
+    logs = [(clone.path / f".dvc/tmp/slurm/lr-trial={rate}.log").read_text() for rate in (0.01, -1)]
+    assert "epoch 2/2: " in logs[0]
+    assert logs[1].count("learning_rate: got -1, expected greater than 0") == 2
+    assert cluster.ask("squeue", "-h") == ""
 
 
 def test_one_training_over_two_tasks(finished: Clone, tmp_path: Path, cluster: Cluster) -> None:

@@ -1,22 +1,25 @@
 """A study: its table against numbers worked by hand, and its runs on DVC's own queue, killed and gone on with."""
 
 import argparse
+import contextlib
 import csv
 import os
 import re
 import signal
 import sys
-import time
 from itertools import combinations
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 from scipy import stats
 
 from stages.common.errors import StageError
 from stages.report import pictures, runs
-from tests.conftest import Clone
+from tests.conftest import SECONDS, Clone, wait_until
 from tests.made import Made, make
+from tests.test_page import AXE
+from tests.test_report import look
 from tools import study, summary
 
 STUDY = (sys.executable, "-m", "tools.study")
@@ -80,10 +83,11 @@ def test_the_interval_of_a_pair(studied: tuple[Clone, list[str]], monkeypatch: p
 
 
 def test_the_picture_and_the_plot(studied: tuple[Clone, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same PNG from the same experiments; DVC draws the rows of every epoch of every run."""
+    """The same PNG and page from the same experiments; DVC draws the rows of every epoch of every run."""
     clone, lines = studied
     monkeypatch.chdir(clone.path)
-    groups, _ = summary.summarise(runs.experiments())
+    groups, found = summary.summarise(runs.experiments())
+    assert (clone.path / "studies/rate.html").read_bytes() == summary.page("rate", groups, found, [])
     assert (clone.path / "studies/rate.png").read_bytes() == pictures.png(summary.picture(groups))
     rows = list(csv.DictReader((clone.path / "studies/rate.csv").read_text().splitlines()))
     assert len(rows) == 16 * 2
@@ -91,6 +95,40 @@ def test_the_picture_and_the_plot(studied: tuple[Clone, list[str]], monkeypatch:
     assert shown.count('"validation_loss": "') >= len(rows)
     assert "errorband" in shown
     assert clone.run("git", "status", "--porcelain").stdout == ""
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_the_page(studied: tuple[Clone, list[str]], browser: Browser, width: int, scheme: str) -> None:
+    """No console message, no request, inside the window; the table that was printed, and each run's numbers in charts.
+
+    The mean and each of four seeds are a mark of its group, and say their values under the pointer.
+    """
+    clone, lines = studied
+    page = clone.path / "studies/rate.html"
+    text = " ".join(look(browser, page, width, scheme).split())
+    assert "16 runs in 4 groups Best by the mean validation accuracy: learning_rate=0.01." in text
+    for line in (line for line in lines if line.startswith("learning_rate=")):
+        assert " ".join(line.split()) in text
+    tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    tab.goto(page.as_uri())
+    losses, accuracies = (tab.locator("figure.chart").nth(place) for place in (0, 1))
+    assert [of.locator(".series").count() for of in (losses, accuracies)] == [4, 4]
+    assert [of.locator(".band").count() for of in (losses, accuracies)] == [4, 4]
+    colors = accuracies.locator(".series circle:first-of-type").evaluate_all(
+        "all => all.map(e => getComputedStyle(e).fill)"
+    )
+    assert len(set(colors)) == 4
+    accuracies.locator(".series").nth(2).locator("circle").nth(1).hover(force=True)
+    said = accuracies.locator("output").inner_text()
+    assert said == f"learning_rate=0.02, seed 2, validation 97.100%, test 71.400%, experiment {name(0.02, 2)}"
+    tab.locator("summary").nth(1).click()
+    rows = [row.split("\t") for row in accuracies.locator("tbody tr").all_inner_texts()]
+    assert len(rows) == 4 * (1 + 4)
+    assert rows[0][:4] == ["learning_rate=0.01", "98.650%", "0.507%", "4"]
+    if AXE.exists():
+        tab.evaluate(AXE.read_text())
+        assert tab.evaluate("axe.run().then(result => result.violations.map(of => of.id))") == []
+    tab.close()
 
 
 def processes_of(clone: Clone) -> list[int]:
@@ -103,6 +141,20 @@ def processes_of(clone: Clone) -> list[int]:
         except OSError:
             pass  # it has ended
     return found
+
+
+def killed(clone: Clone) -> list[int]:
+    """Kill the processes that run in `clone`, and return them."""
+    running = processes_of(clone)
+    for process in running:
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.kill(process, signal.SIGKILL)
+    return running
+
+
+def queue(clone: Clone) -> str:
+    """Return what DVC says of its queue in `clone`."""
+    return clone.run("dvc", "queue", "status", status=None).stdout
 
 
 def done(clone: Clone) -> dict[str, str]:
@@ -120,19 +172,14 @@ def test_a_study_goes_on_where_it_was_stopped(finished: Clone, tmp_path: Path) -
     clone = finished.copy(tmp_path / "clone")
     study = (*STUDY, "--name", "rate", "--seeds", "2", "-S", f"{RATE}=0.01,-1")
     interrupted = clone.start(*study)
-    while not done(clone):
-        assert interrupted.poll() is None
-        time.sleep(0.1)
+    wait_until(lambda: done(clone) or interrupted.poll() is not None, "a run is done", lambda: queue(clone))
     os.killpg(interrupted.pid, signal.SIGINT)
-    assert "The same command shows them" in interrupted.communicate()[1]
+    assert "The same command shows them" in interrupted.communicate(timeout=60)[1]
     assert interrupted.returncode == 130
     before = done(clone)
     assert processes_of(clone)  # Ctrl-C is not for the runs
-    while running := processes_of(clone):
-        for process in running:
-            os.kill(process, signal.SIGKILL)
-        time.sleep(0.1)
-    ended = clone.run(*study, status=1)
+    wait_until(lambda: not killed(clone), "nothing runs in the clone", lambda: processes_of(clone))
+    ended = clone.run(*study, status=1, seconds=2 * SECONDS)  # four runs, of which two fail
     after = done(clone)
     assert set(after) == {name(0.01, 1), name(0.01, 2)}
     assert after.items() >= before.items()

@@ -2,10 +2,12 @@
 
 What a trial is told depends on the trials before it alone, and these are experiments with the same bits on every run.
 So the same search proposes the same trials, and goes on where it was stopped: trials that exist are read, not run.
+A job of a cluster trains to the end: its trial is read afterwards, and counts as stopped where it would have been.
 """
 
 import contextlib
 import csv
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +22,7 @@ from stages.common.errors import StageError
 from stages.report import runs
 from tools import job
 from tools.planned import Planned, named
+from tools.slurm import Slurm
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -32,11 +35,11 @@ LOGS = Path(".dvc/tmp/search")
 PAUSE = 0.2  # seconds between two looks at a curve
 
 
-def search(name: str, trials: int, given: Sequence[str], seed: int) -> Planned:
+def search(name: str, trials: int, given: Sequence[str], seed: int, slurm: Slurm | None = None) -> Planned:
     """Run the trials of the search `name` over the params `given`, and return the one with the least validation loss.
 
-    `seed` is that of Optuna's sampler. Raises StageError if the extra `search` is not installed, if `given` has nothing
-    to search, or if no trial ended.
+    `seed` is that of Optuna's sampler. With `slurm`, each trial is a job of it. Raises StageError if the extra `search`
+    is not installed, if `given` has nothing to search, or if no trial ended.
     """
     try:
         import optuna
@@ -50,10 +53,11 @@ def search(name: str, trials: int, given: Sequence[str], seed: int) -> Planned:
         trial = study.ask(free)
         sets = (*fixed, *(f"{key}={text(value)}" for key, value in trial.params.items()))
         planned = Planned(named(name, sets, f"trial={number}"), sets)
-        losses, stopped = run(planned, trial)
+        losses, stopped = run(planned, trial, slurm)
         if not losses:
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
-            print(f"{planned.name}: failed; {LOGS / planned.name}.log says why", flush=True)
+            log = slurm.log(planned.name) if slurm else f"cat {shlex.quote(str(LOGS / planned.name))}.log"
+            print(f"{planned.name}: failed: {log}", flush=True)
             continue
         state = optuna.trial.TrialState.PRUNED if stopped else optuna.trial.TrialState.COMPLETE
         study.tell(trial, None if stopped else losses[-1], state=state)
@@ -62,7 +66,7 @@ def search(name: str, trials: int, given: Sequence[str], seed: int) -> Planned:
         if not stopped and study.best_trial.number == number:
             best = planned
     if best is None:
-        raise StageError(f"search {name}: no trial ended; {LOGS} has what they said")
+        raise StageError(f"search {name}: no trial ended")
     return best
 
 
@@ -98,12 +102,18 @@ def text(value: float | str) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def run(planned: Planned, trial: "Trial") -> tuple[list[float], bool]:
+def run(planned: Planned, trial: "Trial", slurm: Slurm | None = None) -> tuple[list[float], bool]:
     """Run `planned` unless it exists; return its validation losses, epoch by epoch, and whether it was stopped."""
     commit = runs.resolve("HEAD")
     ref = runs.reference(commit, planned.name)
+    if slurm:
+        for _ in range(2):  # a job may be lost
+            if ref not in runs.references():
+                slurm.run(planned)
     if ref in runs.references():
         return until_pruned(losses_in(git.text("show", f"{ref}:./{CURVE}")), trial)
+    if slurm:
+        return [], False
     LOGS.mkdir(parents=True, exist_ok=True)
     with job.clone(commit) as place, (LOGS / f"{planned.name}.log").open("wb") as log:
         committed = (place / CURVE).read_text()

@@ -5,6 +5,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tools.planned import Planned
 
 LOGS = Path(".dvc/tmp/slurm")
 CORES = 2  # of a job
+PAUSE = 2  # seconds between two looks at what runs
 
 
 class Slurm:
@@ -38,6 +40,13 @@ class Slurm:
     def active(self) -> bool:
         """Return whether some of the jobs have not ended."""
         return bool(_slurm("squeue", "--noheader", f"--name={self._job}").strip())
+
+    def run(self, planned: Planned) -> None:
+        """Submit `planned`, unless a job of before still runs, and wait for the end."""
+        if not self.active():
+            self.submit([planned])
+        while self.active():
+            time.sleep(PAUSE)
 
     def log(self, name: str) -> str:
         """Return the command that prints what the run called `name` said."""

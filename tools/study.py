@@ -4,12 +4,14 @@
 
 Each run is an experiment of DVC's, named after the study, its params and its seed, and DVC's own queue runs it. The
 experiments that exist are all that the study knows: the same command goes on where it was stopped, and runs what is
-missing. It ends with a table, studies/NAME.png, and studies/NAME.csv for `dvc plots show`.
+missing. It ends with a table, the page studies/NAME.html, the picture studies/NAME.png, and studies/NAME.csv for
+`dvc plots show`.
 """
 
 import argparse
 import re
 import sys
+import textwrap
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,6 +30,7 @@ from tools.search import search
 from tools.slurm import Slurm
 
 FOLDER = Path("studies")
+COLUMNS = 100  # of what is printed
 PAUSE = 2  # seconds between two looks at what is done
 Runner = Queue | Slurm
 BAR = "{desc}: {n_fmt} of {total_fmt} runs {bar} {elapsed}, {remaining} left"
@@ -52,7 +55,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.search is None:
         planned = plan(name, grid, range(1, arguments.seeds + 1))
     else:
-        best = search(name, arguments.search, grid, seed)
+        best = search(name, arguments.search, grid, seed, Slurm(name, 1) if arguments.on == "slurm" else None)
         found = f"The best of {arguments.search} trials: {best.name}"
         print(f"\n{found}. Fresh seeds say whether it is better:\n", flush=True)
         fresh = [of for of in range(1, arguments.seeds + 2) if of != seed][: arguments.seeds]
@@ -88,7 +91,7 @@ def run(name: str, planned: Sequence[Planned], on: Runner) -> int:
         print(f"Missing, {len(missing)} of {len(planned)} (the same command tries them again):")
         print("".join(f"  {of.name}: {on.log(of.name)}\n" for of in missing))
     if found:
-        show(name, found)
+        show(name, found, [of.name for of in missing])
     return 1 if missing else 0
 
 
@@ -112,17 +115,19 @@ def run_missing(name: str, planned: Sequence[Planned], on: Runner) -> list[Plann
             time.sleep(PAUSE)
 
 
-def show(name: str, found: Sequence[runs.Run]) -> None:
-    """Print the table of the runs `found`, and write their picture and the rows for `dvc plots`."""
+def show(name: str, found: Sequence[runs.Run], missing: Sequence[str]) -> None:
+    """Print the table of the runs `found`, and write their page, their picture and the rows for `dvc plots`."""
     groups, numbers = summary.summarise(found)
-    header, rows, notes = summary.table(groups, numbers)
+    header, rows = summary.table(groups, numbers)
     widths = [22, 3, 14, 24, 7, 5, 14]
     print(tabulate(rows, header, maxcolwidths=widths, maxheadercolwidths=widths, disable_numparse=True))
-    print("", *notes, "", sep="\n")
-    picture, table = FOLDER / f"{name}.png", FOLDER / f"{name}.csv"
+    said = [*summary.verdict(groups, numbers), *summary.legend(numbers)]
+    print("", *(line for text in said for line in textwrap.wrap(text, COLUMNS)), "", sep="\n")
+    page, picture, table = (FOLDER / f"{name}.{kind}" for kind in ("html", "png", "csv"))
+    files.write_whole(page, summary.page(name, groups, numbers, missing))
     files.write_whole(picture, pictures.png(summary.picture(groups)))
     files.write_csv(table, summary.COLUMNS, summary.rows(groups))
-    print(f"{picture}; or: dvc plots show {table} -t study -x examples -y validation_loss")
+    print(f"{page}, {picture}\nor: dvc plots show {table} -t study -x examples -y validation_loss")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""What a study found: a table, a picture, and the rows that `dvc plots` draws."""
+"""What a study found: a table, a picture, a page, and the rows that `dvc plots` draws."""
 
 import textwrap
 from collections.abc import Sequence
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -12,9 +13,11 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
 from stages.report.comparison import check_same_test_set
 from stages.report.pictures import QUIET, WIDTH, quiet_axes
+from stages.report.render import PAGE, render
 from stages.report.runs import CONFIDENCE, Run
 from tools.seeds import MEASURES, compare_seeds, difference, groups_of, holm, spread
 
+SOURCE = Path("tools/page")
 COLUMNS = ("group", "seed", "epoch", "examples", "train_loss", "validation_loss", "validation_accuracy")
 # Okabe and Ito's palette for all kinds of colour vision
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -48,8 +51,8 @@ def label(params: dict[str, Any]) -> str:
     return ", ".join(f"{key.rpartition(':')[2]}={value}" for key, value in params.items()) or "as committed"
 
 
-def table(groups: Groups, found: dict[str, Any]) -> tuple[list[str], list[list[str]], list[str]]:
-    """Return header, rows and notes: a row for each group, the best first."""
+def table(groups: Groups, found: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows: a row for each group, the best first."""
     header = ["params", "n", "validation, %", "below the best, %", "p", "seeds more", "test, %"]
     rows = []
     for place, (name, of) in enumerate(zip(groups, found["groups"], strict=True)):
@@ -65,21 +68,24 @@ def table(groups: Groups, found: dict[str, Any]) -> tuple[list[str], list[list[s
                 cells = [f"{cells[0]} ({lower:.3f} to {upper:.3f})", f"{tested['p_corrected']:.2g}", more]
         validation, test = (spread(of[measure]).replace("%", "") for measure in MEASURES)
         rows.append([name, str(count), validation, *cells, test])
-    return header, rows, notes(groups, found)
+    return header, rows
 
 
-def notes(groups: Groups, found: dict[str, Any]) -> list[str]:
-    """Return what the table says, and what its columns mean, in sentences."""
+def verdict(groups: Groups, found: dict[str, Any]) -> list[str]:
+    """Return what the table says, in sentences."""
     names, tested = list(groups), found["against_best"]
     worse = [names[place] for place, of in tested.items() if of.get("p_corrected", 1.0) <= 1 - CONFIDENCE]
     open_ = [names[place] for place in range(1, len(names)) if names[place] not in worse]
     lines = [f"Best by the mean validation accuracy: {names[0]}."] if len(names) > 1 else []
     lines += [f"It is better than: {'; '.join(worse)}."] if worse else []
-    lines += [f"No evidence of a difference to: {'; '.join(open_)}."] if open_ else []
-    lines.append(
-        "Mean ± standard deviation over n seeds. The validation accuracy decides. The test accuracy decides nothing."
-    )
-    if tested:
+    return lines + ([f"No evidence of a difference to: {'; '.join(open_)}."] if open_ else [])
+
+
+def legend(found: dict[str, Any]) -> list[str]:
+    """Return what the columns of the table mean, in paragraphs."""
+    decides = "The validation accuracy decides. The test accuracy decides nothing."
+    lines = [f"Mean ± standard deviation over n seeds. {decides}"]
+    if tested := found["against_best"]:
         tests = {
             "paired t-tests of the seeds in common" if "paired" in of["test"] else "Welch's t-tests"
             for of in tested.values()
@@ -89,7 +95,7 @@ def notes(groups: Groups, found: dict[str, Any]) -> list[str]:
             f"p: {' or '.join(sorted(tests))}, corrected for {number} by Holm's method. The intervals hold together at "
             f"{CONFIDENCE:.0%} (Bonferroni). Seeds more: how many show a difference of this size in 80 % of cases."
         )
-    return [line for text in lines for line in textwrap.wrap(text, 100)]
+    return lines
 
 
 def rows(groups: Groups) -> list[list[Any]]:
@@ -103,6 +109,42 @@ def epochs(run: Run) -> np.ndarray:
     return run.training[run.training["epoch"] > 0]
 
 
+def curve(group: Sequence[Run]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return for each epoch of `group` the images seen, and the validation loss: mean and standard deviation."""
+    losses = np.array([epochs(run)["validation_loss"] for run in group])
+    deviation = losses.std(0, ddof=1) if len(group) > 1 else np.zeros(losses.shape[1])
+    return epochs(group[0])["examples"], losses.mean(0), deviation
+
+
+def page(name: str, groups: Groups, found: dict[str, Any], missing: Sequence[str]) -> bytes:
+    """Return the page of the study `name`, of which the experiments `missing` have not run."""
+    shown = []
+    for (group, members), of in zip(groups.items(), found["groups"], strict=True):
+        columns = ("examples", "mean", "deviation")
+        validation = {key: of["validation"][key] for key in ("mean", "deviation")}
+        measured = [
+            {"name": run.name, "seed": run.seed, **{measure: value(run) for measure, value in MEASURES.items()}}
+            for run in members
+        ]
+        curves = [dict(zip(columns, map(float, row), strict=True)) for row in zip(*curve(members), strict=True)]
+        shown.append({"name": group, "curve": curves, "runs": measured, **validation})
+    header, cells = table(groups, found)
+    return render(
+        SOURCE / "study.html.jinja",
+        [PAGE / "elements.js", PAGE / "charts.js", SOURCE / "study.js"],
+        [PAGE / "style.css", SOURCE / "study.css"],
+        {"groups": shown},
+        name=name,
+        run=next(iter(groups.values()))[0],
+        groups=shown,
+        header=header,
+        cells=cells,
+        verdict=verdict(groups, found),
+        legend=legend(found),
+        missing=missing,
+    )
+
+
 def picture(groups: Groups) -> Figure:
     """Draw the learning curve of each group, and the final accuracies: mean with a band of one standard deviation."""
     matplotlib.rcdefaults()  # whatever a matplotlibrc in this folder says
@@ -110,9 +152,7 @@ def picture(groups: Groups) -> Figure:
     curves, final = figure.subplots(1, 2)
     for place, group in enumerate(groups.values()):
         color = PALETTE[place] if len(groups) <= len(PALETTE) else matplotlib.colormaps["viridis"](place / len(groups))
-        losses = np.array([epochs(run)["validation_loss"] for run in group])
-        mean, deviation = losses.mean(0), losses.std(0, ddof=1) if len(group) > 1 else 0
-        seen = epochs(group[0])["examples"]
+        seen, mean, deviation = curve(group)
         curves.plot(seen, mean, color=color, marker="o", markersize=3, linewidth=1.2)
         curves.fill_between(seen, mean - deviation, mean + deviation, color=color, alpha=0.2, linewidth=0)
         accuracies = np.array([MEASURES["validation"](run) for run in group])

@@ -6,15 +6,12 @@ Reads what the other stages wrote; writes report/index.html, which holds all tha
 pictures for `dvc plots`. With --against, writes report/against.html alone: this run beside that of a revision.
 """
 
-import base64
-import hashlib
 import io
 import json
 import shlex
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import matplotlib
 import numpy as np
 import torch
@@ -25,10 +22,12 @@ from stages.common import files, raw
 from stages.net import exact, model
 from stages.report import comparison, embed, facts, pictures, runs
 from stages.report.rans import embedded
+from stages.report.render import PAGE, render
 from stages.report.runs import Run
 
-FOLDER, SOURCE = Path("report"), Path("stages/report/page")
-SCRIPTS = ("data", "net", "digit", "draw", "digits", "charts", "figures", "main")  # in the order in which they run
+FOLDER = Path("report")
+# In the order in which they run
+SCRIPTS = ("elements", "data", "net", "digit", "draw", "digits", "charts", "figures", "main")
 ERRORS = 24  # images in the picture of errors
 
 
@@ -91,14 +90,12 @@ def surest_errors(run: Run) -> np.ndarray:
 
 def page(shown: list[Run], models: list[dict[str, Any] | None], verdict: str | None = None) -> bytes:
     """Return the page of the runs `shown` and their `models` (None: not at hand), with the `verdict` on two."""
-    script = "".join((SOURCE / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
-    style = (SOURCE / "style.css").read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, loader=jinja2.FileSystemLoader(SOURCE)
-    )
     known = [facts.table(run, of) for run, of in zip(shown, models, strict=True)]
-    safe = json.dumps(content(shown, models), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    rendered = environment.get_template("page.html.jinja").render(
+    return render(
+        PAGE / "page.html.jinja",
+        [PAGE / f"{name}.js" for name in SCRIPTS],
+        [PAGE / "style.css"],
+        content(shown, models),
         runs=shown,
         table={name: [of.get(name, "") for of in known] for of in known for name in of},
         facts=known[-1],
@@ -106,16 +103,10 @@ def page(shown: list[Run], models: list[dict[str, Any] | None], verdict: str | N
         of=raw.describe(),
         models=models,
         verdict=verdict,
-        data=safe,
-        script=script,
-        style=style,
-        policy=f"default-src 'none'; img-src data:; script-src {digest(script)}; style-src {digest(style)}; "
-        "base-uri 'none'; form-action 'none'",
         counts=json.loads(Path("metrics/data.json").read_text(encoding="utf-8")),
         again=again(shown[-1]),
         params=runs.differing(shown),
     )
-    return rendered.encode()
 
 
 def again(run: Run) -> str:
@@ -127,11 +118,6 @@ def again(run: Run) -> str:
         yaml.dump(values, lines)
         lines.write("END\n")
     return f"{lines.getvalue()}dvc repro"
-
-
-def digest(source: str) -> str:
-    """Return what a content security policy calls an inline script or style of this `source`."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}'"
 
 
 def content(shown: list[Run], models: list[dict[str, Any] | None]) -> dict[str, Any]:

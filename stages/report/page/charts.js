@@ -2,8 +2,9 @@
 
 const AREA = { width: 440, height: 290, left: 70, right: 26, top: 12, bottom: 46 };
 
-// A figure of `series`: [{name, kind: "line" | "dots" | "bars", points: [{x, y, low, high, values}]}, …], with `values`
-// as {name: text}; `x` and `y`: {label, text, log, from, to, integer}; `identity` draws the line y = x.
+// A figure of `series`: [{name, kind: "line" | "dots" | "bars" | "spread", points: [{x, y, low, high, values}]}, …], with
+// `values` as {name: text}; `x` and `y`: {label, text, log, from, to, integer}; `identity` draws the line y = x.
+// From `low` to `high` is a band around a line and around a mean of kind "spread", and an interval of a dot.
 function chart({ title, x, y, series, identity }) {
   const points = series.flatMap((of) => of.points);
   const across = scaleOf(x, points.map((point) => point.x), AREA.left, AREA.width - AREA.right);
@@ -70,16 +71,30 @@ function drawSeries(drawn, of, number, count, across, down) {
   const group = svg("g", { class: classOf("series", of, number) });
   const places = shown.map(({ x, y }) => [across(x), down(y)]);
   drawn.append(group);
-  if (kind === "line") group.append(svg("path", { class: "line", d: path(places) }));
+  if (kind === "line") {
+    const [low, high] = ["low", "high"].map((end) => shown.map((of) => [across(of.x), down(of[end] ?? of.y)]));
+    if (shown.some((of) => of.low !== undefined)) {
+      group.append(svg("path", { class: "band", d: path([...low, ...high.reverse()]) }));
+    }
+    group.append(svg("path", { class: "line", d: path(places) }));
+  }
   return shown.map((point) => {
-    const wide = 22 / count, apart = { line: 0, dots: 6, bars: wide + 1 }[kind];
+    const wide = 22 / count, apart = { line: 0, dots: 6, bars: wide + 1, spread: 0 }[kind];
     const x = across(point.x) + (number - (count - 1) / 2) * apart, y = down(point.y);
     const ends = [point.low ?? point.y, point.high ?? point.y].map((end) => [x, down(end)]);
     if (kind === "bars") group.append(svg("rect", { x: x - wide / 2, y, width: wide, height: down(0) - y }));
+    else if (kind === "spread" && point.low !== undefined) group.append(...drawSpread(x, y, ends, count));
     else if (shown.length < 40) group.append(svg("circle", { cx: x, cy: y, r: 3.5 }));
     if (kind === "dots") group.append(svg("path", { class: "interval", d: path(ends) }));
     return { x, y, text: [name, ...Object.entries(point.values).map((entry) => entry.join(" "))].join(", ") };
   });
+}
+
+// A mean at `x` and `y`, one of `count` side by side, with the band between `ends`
+function drawSpread(x, y, [[, low], [, high]], count) {
+  const half = Math.min(18, 120 / count);
+  const band = svg("rect", { class: "band", x: x - half, y: high, width: 2 * half, height: low - high });
+  return [band, svg("path", { class: "line", d: path([[x - half, y], [x + half, y]]) })];
 }
 
 // Say in `values` what the mark nearest to the pointer says, and ring it

@@ -1,8 +1,5 @@
-"use strict";
-
 // What the page holds: numbers as JSON, weights and test images in base64.
 
-const data = JSON.parse(document.getElementById("data").textContent);
 const NAMES = data.names, CLASSES = NAMES.length, [CHANNELS, HIGH, WIDE] = data.shape;
 const PIXELS = HIGH * WIDE, VALUES = CHANNELS * PIXELS;
 const DRAWN = data.drawing !== "none", CENTRED = data.drawing === "centred"; // as MNIST's digits are

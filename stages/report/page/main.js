@@ -4,16 +4,6 @@ const testImages = decodeImages(data.images);
 const nets = data.runs.map((run) => run.net && decodeNet(run.net));
 const chosen = { net: nets.length - 1 };
 
-function element(name, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children);
-  return made;
-}
-
-function textElement(name, text, properties = {}) {
-  return element(name, { ...properties, textContent: text });
-}
-
 function eachClass(make) {
   return Array.from({ length: CLASSES }, (_, place) => make(place));
 }
@@ -27,20 +17,8 @@ function longestName() {
   return `${Math.min(14, Math.max(...NAMES.map((name) => name.length))) + 1}ch`;
 }
 
-function percent(share, decimals = 1) {
-  return `${(100 * share).toFixed(decimals)}%`;
-}
-
-function tick(share) {
-  return `${Number((100 * share).toPrecision(3))}%`;
-}
-
 function count(number, thing) {
   return `${number.toLocaleString("en")} ${thing}${number === 1 ? "" : "s"}`;
-}
-
-function short(value) {
-  return Math.abs(value) >= 1000 ? `${value / 1000}k` : String(Number(value.toPrecision(3)));
 }
 
 function showMatrices() {

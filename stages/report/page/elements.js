@@ -1,0 +1,27 @@
+"use strict";
+
+// What every page needs: its data, elements, and numbers as people read them.
+
+const data = JSON.parse(document.getElementById("data").textContent);
+
+function element(name, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children);
+  return made;
+}
+
+function textElement(name, text, properties = {}) {
+  return element(name, { ...properties, textContent: text });
+}
+
+function percent(share, decimals = 1) {
+  return `${(100 * share).toFixed(decimals)}%`;
+}
+
+function tick(share) {
+  return `${Number((100 * share).toPrecision(3))}%`;
+}
+
+function short(value) {
+  return Math.abs(value) >= 1000 ? `${value / 1000}k` : String(Number(value.toPrecision(3)));
+}
