@@ -8,6 +8,7 @@ and examples (half an hour).
 
 import argparse
 import multiprocessing
+import os
 import shutil
 import subprocess
 import sys
@@ -65,7 +66,7 @@ def time_fast(rounds: int, seeds: int) -> None:
     row(f"`fast`: test accuracy, mean of {seeds} seeds", f"{mean(accuracies):.3f} %{deviation}")
     row("`fast`: training", spread([run["seconds"] for run in runs], " s"))
     row("`fast`: arithmetic over the machine's fused multiply-adds", spread([100 * share for share in shares], " %"))
-    row("`fast`: peak memory", f"{max(run['memory'] for run in runs) / 1e9:.2f} GB")
+    row("`fast`: peak memory of the stage train", f"{stage_train('fast', 0)[1] / 1e9:.2f} GB")
 
 
 def time_nets(rounds: int, seeds: int) -> None:
@@ -109,21 +110,35 @@ def time_workers(rounds: int, seeds: int) -> None:
 
 
 def time_pipeline(rounds: int, seeds: int) -> None:
-    """`dvc repro` in a fresh clone, the data in the user's cache."""
-    times = []
-    for _ in range(rounds):
-        with tempfile.TemporaryDirectory() as folder:
-            git, dvc = shutil.which("git") or "git", shutil.which("dvc") or "dvc"
-            subprocess.run([git, "clone", "--quiet", ".", folder], check=True)
-            Path(folder, "dvc.lock").unlink()  # so that evaluate runs, too
-            start = time.perf_counter()
-            subprocess.run([dvc, "repro", "--quiet"], cwd=folder, check=True)
-            times.append(time.perf_counter() - start)
-    row("`dvc repro` from nothing to evaluated", spread(times, " s"))
+    """`dvc repro` in a fresh clone, the data in the user's cache, and where its seconds go."""
+    runs = [seconds_of_parts() for _ in range(rounds)]
+    row("`dvc repro` from nothing to the page", spread([sum(parts.values()) for parts in runs], " s"))
+    for part in runs[0]:
+        row(f"of these, {part}", spread([parts[part] for parts in runs], " s"))
 
 
-def seconds_of_stage(recipe: str, seed: int) -> float:
-    """Return how long `python -m stages.train` takes, from the start of the process to its end."""
+def seconds_of_parts() -> dict[str, float]:
+    """Return the seconds of `dvc repro` until its first stage, of each stage with what DVC does for it, and after."""
+    with tempfile.TemporaryDirectory() as folder:
+        git, dvc = shutil.which("git") or "git", shutil.which("dvc") or "dvc"
+        subprocess.run([git, "clone", "--quiet", ".", folder], check=True)
+        Path(folder, "dvc.lock").unlink()  # so that evaluate runs, too
+        part, start, parts = "DVC's start", time.perf_counter(), {}
+        with subprocess.Popen([dvc, "repro"], cwd=folder, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout
+            for line in process.stdout:
+                if line.startswith("Running stage"):
+                    now = time.perf_counter()
+                    parts[part] = now - start
+                    part, start = line.split("'")[1], now
+        parts[part] = time.perf_counter() - start
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, "dvc repro")
+        return parts
+
+
+def stage_train(recipe: str, seed: int) -> tuple[float, int]:
+    """Return the seconds of `python -m stages.train`, from the start of the process to its end, and its bytes."""
     with tempfile.TemporaryDirectory() as folder:
         for name in ("nets", "stages", "recipes", "dvc.yaml", "params.yaml", "requirements.lock"):
             copy = shutil.copytree if Path(name).is_dir() else shutil.copy
@@ -136,8 +151,12 @@ def seconds_of_stage(recipe: str, seed: int) -> float:
         )
         start = time.perf_counter()
         command = [sys.executable, "-m", "stages.train"]
-        subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
-        return time.perf_counter() - start
+        process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, command)
+        return time.perf_counter() - start, usage.ru_maxrss * 1024
 
 
 def time_examples(rounds: int, seeds: int) -> None:
@@ -151,7 +170,7 @@ def time_examples(rounds: int, seeds: int) -> None:
         reached = ", ".join(f"{100 * accuracy:.2f} % after {seconds:.0f} s" for seconds, accuracy in epochs)
         row(f"pytorch/examples, seed {seed}", reached)
         runs.append(apart(ours.trained, "quick", seed, available(), {}))
-        walls.append(seconds_of_stage("quick", seed))
+        walls.append(stage_train("quick", seed)[0])
     means = [mean(accuracy for _, accuracy in results) for results in zip(*theirs, strict=True)]
     for epoch, accuracy in enumerate(means):
         seconds = median(epochs[epoch][0] for epochs in theirs)
