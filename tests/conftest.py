@@ -72,9 +72,7 @@ class Clone:
             text=True,
             start_new_session=True,
         )
-        timer = threading.Timer(seconds, kill, [process])
-        timer.daemon = True
-        timer.start()
+        threading.Thread(target=end, args=[process, seconds], daemon=True).start()
         return process
 
     def repro(self) -> list[str]:
@@ -110,11 +108,19 @@ def kill(process: "subprocess.Popen[str]") -> None:
             os.killpg(process.pid, signal.SIGKILL)
 
 
+def end(process: "subprocess.Popen[str]", seconds: float) -> None:
+    """Wait for the end of `process`, and kill its group after `seconds`."""
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        kill(process)
+
+
 def wait_until(reached: Callable[[], T], what: str, shown: Callable[[], object] = str, seconds: float = SECONDS) -> T:
     """Wait until `reached` returns something true, and return it. After `seconds`, fail with `what` and `shown()`."""
-    end = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds
     while not (found := reached()):
-        assert time.monotonic() < end, f"waited {seconds} seconds until {what}\n{shown()}"
+        assert time.monotonic() < deadline, f"waited {seconds} seconds until {what}\n{shown()}"
         time.sleep(0.1)
     return found
 
