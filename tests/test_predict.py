@@ -330,8 +330,13 @@ def test_drawn_digits_are_read(on_mnist: Clone, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_changed_mnist_digits_are_read(on_mnist: Clone, tmp_path: Path) -> None:
-    """Of 500 test digits, enlarged, shifted, coloured, half inverted, most blurred by JPEG, 97 % are read."""
+    """Of 500 test digits, enlarged, shifted, coloured, half inverted, most blurred by JPEG, nearly as many are read as
+    of the 500 as they are: at most 2 % fewer. How many that are depends on the net and on predict.CLEAR.
+    """
     images, labels = mnist(on_mnist)
+    with (on_mnist.path / "plots/predictions.csv").open() as table:
+        rows = list(csv.DictReader(table))[:500]
+    clear = [float(row["probability"]) >= predict.CLEAR and row["predicted"] == row["actual"] for row in rows]
     draws = random.Random(0)  # noqa: S311 - nothing secret
     for row in range(500):
         side = draws.randrange(56, 336)
@@ -349,7 +354,7 @@ def test_changed_mnist_digits_are_read(on_mnist: Clone, tmp_path: Path) -> None:
         picture.save(tmp_path / f"{row:03}.{'jpg' if row % 5 else 'png'}", **({"quality": 30} if row % 5 else {}))
     read = [answer.get("digit") for answer in answers(on_mnist, str(tmp_path), status=2)]
     right, answered = np.array(read) == labels[:500], np.array([digit is not None for digit in read])
-    assert right.mean() >= 0.97
+    assert right.mean() >= np.mean(clear) - 0.02
     assert (answered & ~right).mean() <= 0.01
 
 
