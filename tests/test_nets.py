@@ -34,7 +34,7 @@ def test_parameters_are_counted() -> None:
 
 def test_parameters_of_the_committed_recipe(fast: Recipe) -> None:
     """Without biases before a batch norm; with the last layer's ten."""
-    expected = 24 * 25 + 2 * 24 + 80 * 24 * 25 + 2 * 80 + 96 * 80 * 9 + 2 * 96 + 10 * 96 * 4 + 10
+    expected = 16 * 25 + 2 * 16 + 40 * 16 * 25 + 2 * 40 + 128 * 40 * 9 + 2 * 128 + 10 * 128 * 4 + 10
     assert sum(values.numel() for values in description.build(fast.model, {}, (1, 28, 28), 10).parameters()) == expected
 
 
