@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import csv
+import json
 import os
 import re
 import signal
@@ -120,7 +121,8 @@ def test_the_page(studied: tuple[Clone, list[str]], browser: Browser, width: int
     assert len(set(colors)) == 4
     accuracies.locator(".series").nth(2).locator("circle").nth(1).hover(force=True)
     said = accuracies.locator("output").inner_text()
-    assert said == f"learning_rate=0.02, seed 2, validation 97.100%, test 71.400%, experiment {name(0.02, 2)}"
+    test = json.loads((clone.path / "metrics/evaluate.json").read_text())["accuracy"]
+    assert said == f"learning_rate=0.02, seed 2, validation 97.100%, test {test:.3%}, experiment {name(0.02, 2)}"
     tab.locator("summary").nth(1).click()
     rows = [row.split("\t") for row in accuracies.locator("tbody tr").all_inner_texts()]
     assert len(rows) == 4 * (1 + 4)
