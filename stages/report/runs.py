@@ -213,9 +213,10 @@ def _flat(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _advice(name: str) -> str:
-    experiment = any(ref.startswith("refs/exps/") and ref.endswith(f"/{name}") for ref in references())
-    get = f"dvc exp apply {name}" if experiment else f"git checkout {name}"
-    there = "" if name == WORKSPACE else f"`{get}` and "
+    there = ""
+    if name != WORKSPACE:
+        experiment = any(ref.startswith("refs/exps/") and ref.endswith(f"/{name}") for ref in references())
+        there = f"`dvc exp apply {name}` and " if experiment else f"`git checkout {name}` and "
     return f"another version of the pipeline wrote it, or none: {there}`dvc repro`"
 
 
