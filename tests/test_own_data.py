@@ -196,9 +196,8 @@ def test_what_is_no_folder_of_pictures_is_said(clone: Clone, tmp_path: Path) -> 
     failed = clone.run(*DATASET, status=1)
     assert "expected 200 to 200,000 pictures, in a folder for each class (1): 30" in failed.stderr
     failed = clone.run(*DOWNLOAD, status=1)
-    assert (
-        "download.dataset: got 'made', expected one of digits, fashion_mnist, kmnist, mnist, qmnist;" in failed.stderr
-    )
+    names = "digits, emnist_letters, fashion_mnist, kmnist, mnist, qmnist"
+    assert f"download.dataset: got 'made', expected one of {names};" in failed.stderr
 
 
 def test_pictures_of_any_kind_become_images() -> None:
@@ -239,19 +238,26 @@ def served(tmp_path: Path) -> http.server.ThreadingHTTPServer:
     return server
 
 
+# Rows of the files of the table, by their size: images, labels, and QMNIST's tables of eight columns
+MADE = {784 * many + 16: many for many in (10_000, 20_800, 60_000, 124_800)}
+MADE |= {many + 8: many for many in (10_000, 20_800, 60_000, 124_800)} | {32 * 60_000 + 12: 60_000}
+
+
 def made_files(clone: Clone, dataset: str, mirror: Path) -> None:
     """Make files of the names and sizes of `dataset` in `mirror`, and write their digests into its entry."""
     path, yaml = clone.path / f"datasets/{dataset}/dataset.yaml", YAML()
     entry = yaml.load(path.read_text())
     mirror.mkdir()
     for kind, file in entry["files"].items():
-        many = {"10008": 10_000, "7840016": 10_000}.get(str(file["raw_bytes"]), 60_000)
+        many = MADE[file["raw_bytes"]]
         if kind.endswith("images"):
             values = np.zeros((many, 28, 28), np.uint8)
             values[:, 0, :3] = np.arange(many)[:, None] >> [16, 8, 0]
             values[:, 0, 3] = kind.startswith("t10k")
+            if file.get("transposed"):
+                values = values.swapaxes(1, 2)
         else:
-            values = (np.arange(many) % 10).astype(np.uint8)
+            values = (np.arange(many) % len(entry["classes"]) + file.get("first_label", 0)).astype(np.uint8)
             if "column" in file:
                 values = np.stack([values, *7 * [np.arange(many) % 539]], axis=1).astype(np.int32)
         content = idx.encode(values)
@@ -264,17 +270,21 @@ def made_files(clone: Clone, dataset: str, mirror: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dataset", "names", "test"),
+    ("dataset", "names", "train", "test"),
     [
-        ("fashion_mnist", ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"], 10_000),
-        ("kmnist", ["o", "ki", "su", "tsu", "na"], 10_000),
-        ("qmnist", ["0", "1", "2", "3", "4"], 50_000),
+        ("emnist_letters", ["a", "b", "c", "d", "e"], 124_800, 20_800),
+        ("fashion_mnist", ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"], 60_000, 10_000),
+        ("kmnist", ["o", "ki", "su", "tsu", "na"], 60_000, 10_000),
+        ("qmnist", ["0", "1", "2", "3", "4"], 60_000, 50_000),
     ],
 )
-def test_the_formats_of_the_table(origin: Clone, tmp_path: Path, dataset: str, names: list[str], test: int) -> None:
+def test_the_formats_of_the_table(
+    origin: Clone, tmp_path: Path, dataset: str, names: list[str], train: int, test: int
+) -> None:
     """Made files of the entry's names and sizes, from a server: the stages name the classes, and all images are there.
 
-    Of QMNIST the test part is the rows from 10,000 on, and the writers come with `split.method=group`.
+    Of QMNIST the test part is the rows from 10,000 on, and the writers come with `split.method=group`. EMNIST's images
+    are turned upright, and its labels begin at 1.
     """
     clone = origin.clone(tmp_path / "clone")
     choose(clone, dataset)
@@ -289,10 +299,11 @@ def test_the_formats_of_the_table(origin: Clone, tmp_path: Path, dataset: str, n
     images, labels = arrays(clone, "t10k")
     assert images.shape == (test, 28, 28)
     assert labels[:3].tolist() == [0, 1, 2]
-    assert images[0, 0, 1:3].tolist() == ([39, 16] if dataset == "qmnist" else [0, 0])  # row 10,000, or 0
+    row = 300 + (10_000 if dataset == "qmnist" else 0)
+    assert images[300, 0, :4].tolist() == [0, *divmod(row, 256), 1]
     rows = list(csv.DictReader((clone.path / "plots/classes.csv").open()))
     assert [row["class"] for row in rows][:5] == names
-    assert sum(int(row["train"]) + int(row["validation"]) for row in rows) == 60_000
+    assert sum(int(row["train"]) + int(row["validation"]) for row in rows) == train
     assert described(clone)["classes"][:5] == names
     assert json.loads((clone.path / "metrics/data.json").read_text()).get("shared_groups") == (
         0 if dataset == "qmnist" else None

@@ -25,6 +25,8 @@ class File(settings.Settings):
     raw_sha256: Sha256 | None = None  # None: not known; packed_sha256 says it all
     column: Annotated[int, Field(ge=0)] | None = None  # of a table of labels: the one that is wanted
     from_row: Annotated[int, Field(ge=0)] = 0  # the rows before are left out
+    transposed: bool = False  # images column by column
+    first_label: Annotated[int, Field(ge=0)] = 0  # the label of the first class
 
 
 class Entry(raw.Description):

@@ -62,7 +62,9 @@ def from_mirrors(name: str, chosen: entry.Entry, with_groups: bool) -> Arrays:
         values = idx.decode(content, file.name)[file.from_row :]
         if file.column is not None:
             values = values[:, file.column].astype(np.uint8 if kind.endswith("labels") else np.int32)
-        arrays[kind] = values
+        if file.transposed:
+            values = values.swapaxes(1, 2)
+        arrays[kind] = values if file.first_label == 0 else values - np.uint8(file.first_label)
     return arrays
 
 
