@@ -78,7 +78,8 @@ def test_a_folder_of_three_classes_in_colour(clone: Clone) -> None:
     """The entry says shape and classes, the test part is drawn once and written down, the split is the known one."""
     place = made(clone)
     said = clone.run(*DATASET).stdout
-    assert "300 pictures in 3 classes, used as 3 x 32 x 32\n  blue 100, green 100, red 100\n  60 of them" in said
+    assert "300 pictures in 3 classes, used as 3 x 32 x 32\n  blue 100, green 100, red 100\n" in said
+    assert "  in the test part: 60 pictures\n" in said
     entry = YAML(typ="safe").load((clone.path / "datasets/made/dataset.yaml").read_text())
     assert (entry["shape"], entry["classes"], entry["drawing"]) == ([3, 32, 32], ["blue", "green", "red"], "none")
     test = (clone.path / "datasets/made/test.txt").read_text()
@@ -102,6 +103,48 @@ def test_a_folder_of_three_classes_in_colour(clone: Clone) -> None:
     assert (clone.path / "plots/classes.csv").read_text() == (
         "class,train,validation,test\nblue,72,8,20\ngreen,72,8,20\nred,72,8,20\n"
     )
+
+
+def test_a_duplicate_goes_where_its_twin_goes(clone: Clone) -> None:
+    """A picture that is twice in its class is drawn for the test part with its twin; in two groups it is refused."""
+    place = made(clone)
+    for number in range(100):
+        (place / f"red/{number:03} again.png").write_bytes((place / f"red/{number:03}.png").read_bytes())
+    said = clone.run(*DATASET).stdout
+    assert "duplicates in their class, which are used once: 100\n  in the test part: 60 pictures" in said
+    test = (clone.path / "datasets/made/test.txt").read_text().splitlines()
+    assert len(test) == 80
+    assert {name[:7] for name in test if name.endswith("again.png")} == {name[:7] for name in test if name[0] == "r"}
+    clone.run(*DATASET)
+    clone.run(*DOWNLOAD)
+    assert [np.bincount(arrays(clone, part)[1]).tolist() for part in ("train", "t10k")] == [[80] * 3, [20] * 3]
+    lines = [f"{path.relative_to(place)},{path.stem[2:]}" for path in sorted(place.glob("*/*.png"))]
+    (clone.path / "datasets/made/groups.csv").write_text("\n".join(["file,group", *lines]) + "\n")
+    (clone.path / "datasets/made/test.txt").unlink()
+    failed = clone.run(*DATASET, status=1)
+    assert "  the same picture in two groups (100): red/000 again.png = red/000.png, " in failed.stderr
+
+
+def test_a_share_that_leaves_too_few_is_refused(clone: Clone) -> None:
+    """A class needs one picture in the test part, and two to train on and to validate; a folder `test` does, too."""
+    place = made(clone, count=100)
+    for number in range(3, 100):
+        (place / f"blue/{number:03}.png").unlink()
+    failed = clone.run(*DATASET, "--test", "0.1", status=1)
+    assert failed.stderr == (
+        "error: --test: got 0.1, which leaves 0 of 3 pictures of blue to the test part; expected one at least, and two"
+        " for the training part\n"
+    )
+    assert "which leaves 2 of 3 pictures of blue" in clone.run(*DATASET, "--test", "0.5", status=1).stderr
+    assert sorted(path.name for path in place.parent.iterdir()) == ["pictures"]
+    for name in ("blue", "red"):
+        (place / "test" / name).mkdir(parents=True)
+        for number in (0, 1):
+            (place / name / f"{number:03}.png").rename(place / "test" / name / f"{number:03}.png")
+    failed = clone.run(*DATASET, status=1)
+    assert failed.stderr.splitlines()[1:] == [
+        "  a class without a picture in the test part, or with fewer than two in the training part (2): blue, green"
+    ]
 
 
 def test_groups_stay_together(clone: Clone) -> None:
@@ -133,7 +176,7 @@ def test_a_folder_called_test_is_the_test_part(clone: Clone) -> None:
             (place / name / f"{number:03}.png").rename(place / "test" / name / f"{number:03}.png")
     (place / "red/twin.png").write_bytes((place / "red/050.png").read_bytes())
     said = clone.run(*DATASET).stdout
-    assert "1 duplicates in their class are used once\n  90 of them are the test part" in said
+    assert "duplicates in their class, which are used once: 1\n  in the test part: 90 pictures" in said
     assert not (clone.path / "datasets/made/test.txt").exists()
     clone.run(*DOWNLOAD)
     assert [np.bincount(arrays(clone, part)[1]).tolist() for part in ("train", "t10k")] == [[70] * 3, [30] * 3]
@@ -145,13 +188,15 @@ def spoil(place: Path) -> None:
         (place / f"red/{number:03}.png").write_bytes(b"no picture")
     for number in (10, 11):
         (place / f"blue/{number:03}.png").write_bytes((place / f"green/{number:03}.png").read_bytes())
+    (place / "red/link.png").symlink_to("gone.png")
     (place / "single").mkdir()
-    Image.new("RGB", (32, 32)).save(place / "single/only.jpg")
+    for name in ("one", "two", "three"):
+        Image.new("RGB", (32, 32), "white" if name == "one" else "black").save(place / f"single/{name}.jpg")
     (place / "red/notes.txt").write_text("mine")
 
 
 def test_each_fault_is_named_once_with_examples(clone: Clone) -> None:
-    """Unreadable files, one picture under two classes, a class of one, other files: a line each; nothing is written."""
+    """Unreadable files, one picture under two classes, a class of two, other files: a line each; nothing is written."""
     place = made(clone)
     spoil(place)
     failed = clone.run(*DATASET, status=1)
@@ -159,9 +204,9 @@ def test_each_fault_is_named_once_with_examples(clone: Clone) -> None:
     assert failed.stderr.splitlines() == [
         "error: datasets/made: fix this",
         "  no PNG or JPEG by its name (1): red/notes.txt",
-        "  a class of one picture or none (1): single",
         "  the same picture under two classes (2): blue/010.png = green/010.png, blue/011.png = green/011.png",
-        f"  cannot be read (7): {unread}, …",
+        f"  cannot be read (8): {unread}, …",
+        "  a class of fewer than 3 different pictures (1): single",
     ]
     assert sorted(path.name for path in place.parent.iterdir()) == ["pictures"]
 
@@ -183,6 +228,7 @@ def test_a_training_picture_in_the_test_part_is_refused(clone: Clone) -> None:
         "  a line of test.txt that names no picture (1): red/gone.png",
         "  a class that is not both in dataset.yaml and in the folder; run `python -m tools.dataset` (1): yellow",
         "  a training picture in the test part (1): red/000.png = red/002.png",
+        "  a class of fewer than 3 different pictures (1): yellow",
     ]
     assert not (clone.path / "data").exists()
 

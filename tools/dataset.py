@@ -49,12 +49,13 @@ def main(arguments: argparse.Namespace) -> None:
     counts = Counter(found.classes[found.labels[name]] for name in names)
     print(f"{place}: {len(names):,} pictures in {len(counts)} classes, used as {' x '.join(map(str, shape))}")
     print("  " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
-    if duplicates := len(found.labels) - len(names):
-        print(f"  {duplicates:,} duplicates in their class are used once")
+    if found.twins:
+        print(f"  duplicates in their class, which are used once: {len(found.twins):,}")
     if not found.test:
         found.test = drawn(found, names, arguments.test, arguments.seed)
+        found.test |= {name for name, twin in found.twins.items() if twin in found.test}
         files.write_whole(place / "test.txt", "".join(f"{name}\n" for name in sorted(found.test)).encode())
-    print(f"  {sum(name in found.test for name in names):,} of them are the test part")
+    print(f"  in the test part: {sum(name in found.test for name in names):,} pictures")
     write(found, shape, images)
     print(f"{entry.path(place.name)}: say there what the data are. Then\n  dvc add {place / 'pictures'}")
     print(f"  git add {place} && git commit --message 'Data: {place.name}'")
@@ -87,8 +88,13 @@ def drawn(found: folder.Folder, names: list[str], share: float, seed: int) -> se
     else:
         groups = np.unique([found.groups[name] for name in names], return_inverse=True)[1]
         chosen = split.by_group(labels, groups, share, random)
-    if lost := set(range(len(found.classes))) - set(labels[chosen]):
-        raise errors.StageError(f"--test: got {share}, which leaves the test part without {found.classes[min(lost)]}")
+    for label, name in enumerate(found.classes):
+        of = chosen[labels == label]
+        if not of.any() or (~of).sum() < 2:
+            raise errors.StageError(
+                f"--test: got {share}, which leaves {of.sum()} of {len(of)} pictures of {name} to the test part;"
+                " expected one at least, and two for the training part"
+            )
     return {name for name, is_test in zip(names, chosen, strict=True) if is_test}
 
 

@@ -9,6 +9,7 @@ import hashlib
 import io
 import struct
 import warnings
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from stages.common.errors import StageError
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 FEWEST, MOST = 200, 200_000  # pictures
+FEWEST_OF_CLASS = 3  # one each to train on, to validate and to test
 EXAMPLES = 5  # of each kind of fault, at most, in a message
 # What Pillow raises on broken files, most of it by accident
 BROKEN = (
@@ -37,6 +39,7 @@ class Folder:
     labels: dict[str, int] = field(default_factory=dict)  # of each picture, by its name, in the order of the names
     test: set[str] = field(default_factory=set)  # names of the pictures of the test part
     groups: dict[str, str] | None = None  # of each picture, by its name; None if there is no groups.csv
+    twins: dict[str, str] = field(default_factory=dict)  # of a picture that is in its class and part before, that one
     faults: dict[str, list[str]] = field(default_factory=dict)
 
     def fault(self, kind: str, example: str) -> None:
@@ -101,10 +104,6 @@ def _check_counts(found: Folder) -> None:
         found.fault(f"expected {FEWEST:,} to {MOST:,} pictures, in a folder for each class", f"{len(found.labels):,}")
     if not 2 <= len(found.classes) <= 100:
         found.fault("expected 2 to 100 classes", f"{len(found.classes)}")
-    of = list(found.labels.values())
-    for label, name in enumerate(found.classes):
-        if of.count(label) < 2:
-            found.fault("a class of one picture or none", name)
 
 
 def arrays(place: Path, data: raw.Description) -> dict[str, np.ndarray]:
@@ -143,7 +142,8 @@ def read_all(found: Folder, shape: list[int]) -> tuple[list[str], np.ndarray]:
         try:
             image = fitted(opened((found.place / "pictures" / name).read_bytes()), shape)
         except BROKEN as error:
-            found.fault("cannot be read", f"{name} ({str(error).splitlines()[0] if str(error) else 'broken'})")
+            why = getattr(error, "strerror", None) or str(error) or "broken"
+            found.fault("cannot be read", f"{name} ({why.splitlines()[0]})")
             continue
         twin = first.setdefault(hashlib.sha256(image.tobytes()).digest(), name)
         if twin == name:
@@ -153,7 +153,22 @@ def read_all(found: Folder, shape: list[int]) -> tuple[list[str], np.ndarray]:
             found.fault("the same picture under two classes", f"{twin} = {name}")
         elif (twin in found.test) != (name in found.test):
             found.fault("a training picture in the test part", f"{twin} = {name}")
+        elif found.groups is not None and found.groups.get(twin) != found.groups.get(name):
+            found.fault("the same picture in two groups", f"{twin} = {name}")
+        else:
+            found.twins[name] = twin
+    _check_classes(found, names)
     return names, images[: len(names)]
+
+
+def _check_classes(found: Folder, names: list[str]) -> None:
+    counts = Counter((found.labels[name], name in found.test) for name in names)
+    for label, name in enumerate(found.classes):
+        train, test = counts[label, False], counts[label, True]
+        if train + test < FEWEST_OF_CLASS:
+            found.fault(f"a class of fewer than {FEWEST_OF_CLASS} different pictures", name)
+        elif found.test and (train < FEWEST_OF_CLASS - 1 or not test):
+            found.fault("a class without a picture in the test part, or with fewer than two in the training part", name)
 
 
 def opened(content: bytes) -> Image.Image:
