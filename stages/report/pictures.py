@@ -37,6 +37,8 @@ def confusion(counts: np.ndarray, names: list[str]) -> Figure:
     More than NUMBERED classes have no numbers: the colours alone are legible.
     """
     classes, numbered = len(counts), len(counts) <= NUMBERED
+    short = [shortened(name) for name in names]
+    upright = max(map(len, short)) > 2
     errors = counts * (1 - np.eye(classes, dtype=counts.dtype))
     figure = Figure(figsize=(WIDTH, WIDTH * 0.95), layout="constrained")
     axes = figure.add_subplot()
@@ -48,11 +50,10 @@ def confusion(counts: np.ndarray, names: list[str]) -> Figure:
             axes.text(predicted, actual, str(count), ha="center", va="center", color=color, fontsize=8)
         middle = classes + 0.035 * classes  # of the column of the accuracies
         for actual, (hits, of) in enumerate(zip(counts.diagonal(), counts.sum(1), strict=True)):
-            axes.text(middle, actual, f"{hits / of:.2%}", ha="center", va="center", fontsize=9)
-        axes.text(middle, -0.65, "accuracy", ha="center", va="bottom", fontsize=9, color=QUIET)
-    short = [shortened(name) for name in names]
+            axes.text(middle, actual, f"{hits / of:.2%}", ha="center", va="center", fontsize=7 if upright else 9)
+        axes.text(middle, -0.65, "accuracy", ha="center", va="bottom", fontsize=7 if upright else 9, color=QUIET)
     size = None if numbered else max(2.0, 120 / classes)
-    axes.set_xticks(range(classes), short, rotation=90 if max(map(len, short)) > 2 else 0, fontsize=size)
+    axes.set_xticks(range(classes), short, rotation=90 if upright else 0, fontsize=size)
     axes.set_yticks(range(classes), short, fontsize=size)
     axes.set(xlabel="predicted class", ylabel="actual class", xlim=(-0.5, classes + 0.12 * classes))
     for draw_lines in (axes.hlines, axes.vlines):

@@ -30,7 +30,8 @@ function rowsOf(run) {
 // A table of buttons, one for each pair of classes, with their `rows`; `most` errors of a cell are the darkest
 function matrixOf(run, rows, most) {
   const table = element("table", { className: CLASSES <= 12 ? "matrix few" : "matrix" }), body = element("tbody");
-  const heads = NAMES.map((name) => textElement("th", name, { scope: "col", title: name }));
+  const upright = NAMES.some((name) => name.length > 2) ? "upright" : "";
+  const heads = NAMES.map((name) => textElement("th", name, { scope: "col", title: name, className: upright }));
   const head = element("tr", {}, element("td"), ...heads);
   table.style.setProperty("--names", longestName());
   table.style.setProperty("--classes", CLASSES);
