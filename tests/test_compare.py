@@ -245,7 +245,7 @@ def test_what_cannot_be_compared(compared: Clone, tmp_path: Path) -> None:
     clone.run("git", "revert", "--no-edit", "HEAD")
     clone.run("git", "rm", "--quiet", "plots/predictions.csv")
     clone.run("git", "commit", "--quiet", "--message", "no predictions")
-    assert "HEAD: has no plots/predictions.csv (git cat-file: fatal: path " in refusal(clone, "HEAD", "older")
+    assert "HEAD: has no plots/predictions.csv; another version of the pipeline" in refusal(clone, "HEAD", "older")
     assert "plots/predictions.csv: not found; run `dvc repro`" in refusal(clone, "quick")
 
 

@@ -14,7 +14,6 @@ import sys
 import textwrap
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from tabulate import tabulate
@@ -86,7 +85,7 @@ def run(name: str, planned: Sequence[Planned], on: Runner) -> int:
         print("\nThe runs that were started go on. The same command shows them, and runs the others.", file=sys.stderr)
         raise
     there = runs.experiments_of_head()
-    found = [replace(runs.load(there[of.name]), name=of.name) for of in planned if of.name in there]
+    found = [runs.of_commit(there[of.name], of.name) for of in planned if of.name in there]
     if missing:
         print(f"Missing, {len(missing)} of {len(planned)} (the same command tries them again):")
         print("".join(f"  {of.name}: {on.log(of.name)}\n" for of in missing))

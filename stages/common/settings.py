@@ -31,16 +31,20 @@ def read(path: Path) -> Any:
     return parse(content, str(path))
 
 
-@functools.cache  # a stage asks for the same content up to eight times, 40 ms each; nobody changes what it is given
 def parse(content: bytes, name: str) -> Any:
     """Return what `content`, that of a YAML file called `name`, says. Raises StageError if it is not YAML.
 
     The parser is DVC's own (YAML 1.2), so that `1e-05` is a number here as it is there.
     """
     try:
-        return YAML(typ="safe").load(content.decode())
+        return _parse(content)
     except (YAMLError, UnicodeDecodeError) as error:
         raise StageError(f"{name}: not YAML: {' '.join(str(error).split())}; see `git diff {name}`") from None
+
+
+@functools.cache  # a stage asks for the same content up to eight times, 40 ms each; nobody changes what it is given
+def _parse(content: bytes) -> Any:
+    return YAML(typ="safe").load(content.decode())
 
 
 def value(key: str, path: Path = PARAMS) -> Any:

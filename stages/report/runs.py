@@ -4,7 +4,7 @@ import csv
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -99,20 +99,22 @@ def load(revision: str | None) -> Run:
 
     Raises StageError if there is no such revision, or if it was written by a pipeline of another shape.
     """
-    name, commit = (WORKSPACE, None) if revision is None else (revision, resolve(revision))
+    return of_commit(None, WORKSPACE) if revision is None else of_commit(resolve(revision), revision)
 
-    def read(path: Path) -> bytes:
-        try:
-            if commit is None:
-                return path.read_bytes()
-            return git.run("cat-file", "blob", f"{commit}:./{path}")  # ./: the project may be a folder of a repository
-        except FileNotFoundError:
-            raise StageError(f"{path}: not found; run `dvc repro`") from None
-        except StageError as error:
-            raise StageError(f"{name}: has no {path} ({error}); {_advice(name)}") from None
+
+def of_commit(commit: str | None, name: str) -> Run:
+    """Return the run in `commit` (None: the workspace), and call it `name`. Raises what `load` raises."""
+
+    def read(*paths: Path) -> list[bytes]:
+        there = git.contents(commit, paths) if commit else [of.read_bytes() if of.is_file() else None for of in paths]
+        for path, content in zip(paths, there, strict=True):
+            if content is None:
+                absent = f"{name}: has no {path}; {_advice(name)}" if commit else f"{path}: not found; run `dvc repro`"
+                raise StageError(absent)
+        return [content for content in there if content is not None]
 
     def parsed(path: Path) -> Any:
-        return settings.read(path) if commit is None else settings.parse(read(path), f"{name}: {path}")
+        return settings.parse(read(path)[0], f"{name}: {path}") if commit else settings.read(path)
 
     values, where = parsed(settings.PARAMS), f"{name}: {settings.PARAMS}"
     keys = (*SECTIONS, "download.dataset", "train.recipe", SEED)
@@ -120,7 +122,10 @@ def load(revision: str | None) -> Run:
     recipe = Path("recipes", f"{chosen}.yaml")
     params = {settings.PARAMS: dict(zip(SECTIONS, sections, strict=True)), recipe: parsed(recipe)}
     classes: dict[str, int] = {}
-    found = {path: _parsed(name, path, read(Path(path)), columns, classes) for path, columns in FILES.items()}
+    found = {
+        path: _parsed(name, path, content, columns, classes)
+        for (path, columns), content in zip(FILES.items(), read(*map(Path, FILES)), strict=True)
+    }
     evaluated, trained, predictions = (found[path] for path in (EVALUATE, TRAIN, PREDICTIONS))
     errors = np.count_nonzero(predictions["actual"] != predictions["predicted"])
     if errors != evaluated["errors"]:
@@ -137,9 +142,9 @@ def experiments() -> list[Run]:
     Raises StageError if there are none.
     """
     found = [
-        replace(load(ref), name=name)
-        for name, ref in experiments_of_head().items()
-        if git.run("ls-tree", ref, f"./{EVALUATE}")  # a trial that was stopped has no metrics
+        of_commit(commit, name)
+        for name, commit in experiments_of_head().items()
+        if git.contents(commit, [Path(EVALUATE)])[0]  # a trial that was stopped has no metrics
     ]
     if not found:
         raise StageError(f"HEAD ({resolve('HEAD')[:7]}) has no experiments; run some (`dvc exp run`), or name others")
@@ -147,9 +152,10 @@ def experiments() -> list[Run]:
 
 
 def experiments_of_head() -> dict[str, str]:
-    """Return the full names in git of all experiments that started from HEAD, each by its own name."""
+    """Return the commits of all experiments that started from HEAD, by their names."""
     place = reference(resolve("HEAD"), "")
-    return {ref.removeprefix(place): ref for ref in references() if ref.startswith(place)}
+    listed = git.text("for-each-ref", "--format=%(objectname) %(refname)", place).splitlines()
+    return {ref.removeprefix(place): commit for commit, ref in map(str.split, listed)}
 
 
 def reference(commit: str, name: str) -> str:
@@ -188,12 +194,9 @@ def _parsed(name: str, path: str, content: bytes, names: tuple[str, ...], classe
                 raise ValueError(f"a row has {len(odd)} cells, expected {len(there)}")
             if path == CLASSES and "class" in there:
                 classes.update({row[there.index("class")]: place for place, row in enumerate(rows)})
-            named = [column in OF_CLASSES for column in there]
-            cells = [
-                tuple(classes[cell] if of else float(cell or "nan") for of, cell in zip(named, row, strict=True))
-                for row in rows
-            ]
-            found = np.array(cells, [(column, float) for column in there])
+            found = np.empty(len(rows), [(column, float) for column in there])
+            for column, cells in zip(there, zip(*rows, strict=True), strict=bool(rows)):
+                found[column] = [classes[of] if column in OF_CLASSES else float(of or "nan") for of in cells]
     except (ValueError, TypeError, KeyError) as error:
         merge = re.search(rb"^(<{7}|={7}|>{7})", content, re.MULTILINE)
         damage = "has the marks of a merge (see docs/branches.md)" if merge else f"is damaged ({error})"
