@@ -119,26 +119,26 @@ def arrays(place: Path, data: raw.Description) -> dict[str, np.ndarray]:
     names, images = read_all(found, data.shape)
     found.refuse()
     labels = np.array([found.labels[name] for name in names], dtype=np.uint8)
-    in_test = np.array([name in found.test for name in names])
+    middle = sum(name not in found.test for name in names)
     made: dict[str, np.ndarray] = {}
-    for part, rows in (("train", ~in_test), ("t10k", in_test)):
-        made |= {f"{part}-images": images[rows], f"{part}-labels": labels[rows]}
+    for part, rows in (("train", slice(middle)), ("t10k", slice(middle, None))):
+        made |= {f"{part}-images": images[rows], f"{part}-labels": labels[rows]}  # parts of the one array, no copies
     if found.groups is not None:
         numbers = {group: number for number, group in enumerate(sorted(set(found.groups.values())))}
-        train = [name for name in names if name not in found.test]
-        made["train-groups"] = np.array([numbers[found.groups[name]] for name in train], dtype=np.int32)
+        made["train-groups"] = np.array([numbers[found.groups[name]] for name in names[:middle]], dtype=np.int32)
     return made
 
 
 def read_all(found: Folder, shape: list[int]) -> tuple[list[str], np.ndarray]:
-    """Return the names of the pictures that are read, and their images (n, height, width[, 3]).
+    """Return the names of the pictures that are read, those of the test part last, and their images (n, H, W[, 3]).
 
     Notes as a fault what cannot be read, and what is twice where it may not be.
     """
     names: list[str] = []
     images = np.zeros((len(found.labels), *shape[1:], *shape[:1])[: 3 if shape[0] == 1 else 4], dtype=np.uint8)
     first: dict[bytes, str] = {}
-    for name, label in found.labels.items():
+    for name in sorted(found.labels, key=found.test.__contains__):
+        label = found.labels[name]
         try:
             image = fitted(opened((found.place / "pictures" / name).read_bytes()), shape)
         except BROKEN as error:
