@@ -23,7 +23,7 @@ from ruamel.yaml import YAML
 from stages.common import idx, raw
 from stages.common.errors import StageError
 from stages.download import folder
-from stages.net import description, exact
+from stages.net import description, exact, inference
 from stages.net.workers import Workers
 from stages.train import fit, main
 from stages.train.processes import Processes
@@ -89,7 +89,8 @@ def test_a_folder_of_three_classes_in_colour(clone: Clone) -> None:
     drawn = [f"{name}/{row:03}.png" for name in COLOURS for row in sorted(random.permutation(100)[:20])]
     assert test.splitlines() == drawn
     assert drawn[:3] == ["blue/002.png", "blue/007.png", "blue/008.png"]
-    clone.run(*DATASET, "--seed", "1")
+    said = clone.run(*DATASET, "--seed", "1").stdout
+    assert "  in the test part: 60 pictures, which were drawn before\n" in said
     assert (clone.path / "datasets/made/test.txt").read_text() == test
     clone.run(*DOWNLOAD)
     clone.run(*SPLIT)
@@ -246,6 +247,41 @@ def test_what_is_no_folder_of_pictures_is_said(clone: Clone, tmp_path: Path) -> 
     failed = clone.run(*DOWNLOAD, status=1)
     names = "digits, emnist_letters, fashion_mnist, kmnist, mnist, qmnist"
     assert f"download.dataset: got 'made', expected one of {names};" in failed.stderr
+
+
+def test_the_shape_follows_from_the_pictures(clone: Clone) -> None:
+    """One size of up to 64 x 64 is kept; other sizes become 32 x 32 or --size; a grey picture in RGB is grey."""
+
+    def shape(*arguments: str) -> tuple[list[int], str]:
+        said = clone.run(*DATASET, *arguments).stdout
+        entry = YAML(typ="safe").load((clone.path / "datasets/made/dataset.yaml").read_text())
+        assert f"used as {' x '.join(map(str, entry['shape']))}\n" in said
+        return entry["shape"], entry["drawing"]
+
+    place = made(clone, count=70, side=64)
+    assert shape() == ([3, 64, 64], "none")
+    Image.new("RGB", (65, 64)).save(place / "red/wide.png")
+    assert shape("--size", "48") == ([3, 48, 48], "none")
+    assert shape() == ([3, 48, 48], "none")
+    (clone.path / "datasets/made/dataset.yaml").unlink()
+    assert shape() == ([3, 32, 32], "none")
+    (clone.path / "datasets/made/dataset.yaml").unlink()
+    (place / "red/wide.png").unlink()
+    for path in place.glob("*/*.png"):
+        Image.open(path).convert("L").resize((30, 20)).convert("RGB").save(path)
+    assert shape() == ([1, 20, 30], "plain")
+    Image.new("RGB", (30, 20), "red").save(place / "red/000.png")
+    assert shape("--size", "32") == ([3, 20, 30], "none")
+
+
+@pytest.mark.parametrize(("classes", "message"), [(1, "2 to 100 classes (1): 1"), (101, "2 to 100 classes (1): 101")])
+def test_the_number_of_classes_has_limits(clone: Clone, classes: int, message: str) -> None:
+    """One class, and more than a hundred, are refused."""
+    for number in range(303):
+        path = clone.path / f"datasets/made/pictures/{number % classes}/{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), number % 256).resize((8 + number // 256, 8)).save(path)
+    assert message in clone.run(*DATASET, status=1).stderr
 
 
 def test_pictures_of_any_kind_become_images() -> None:
@@ -407,6 +443,18 @@ def test_a_recipe_follows_from_the_data() -> None:
         "r.yaml: does not fit images of 24 x 20 pixels, 3 to a pixel, in 3 classes\n  model: expected `linear classes` "
         "as the last layer, for 3 classes; what comes out has the shape (10, 1, 1)"
     )
+
+
+def test_the_largest_images_and_the_most_classes() -> None:
+    """64 x 64 pixels in colour and 100 classes: `fast` fits, and an epoch is trained."""
+    images = torch.randint(256, (200, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    data = fit.Data(images, torch.arange(200) % 100, torch.arange(100), torch.arange(100, 200), classes=100)
+    model = YAML(typ="safe").load((PROJECT / "recipes/fast.yaml").read_text())["model"]
+    chosen = main.fitted(colour_recipe(model=model, epochs=1), Path("recipe"), data)
+    with Processes(torch.device("cpu"), "") as processes, Workers(2) as workers:
+        net, curve = fit.fit(chosen, 0, data, workers, processes, Unsaved())
+        assert inference.predict(net, images[:2], workers).shape == (2, 100)
+    assert len(curve.epochs) == 2
 
 
 def test_shifted_images_in_colour_are_moved_as_a_whole() -> None:

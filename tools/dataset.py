@@ -25,7 +25,7 @@ from stages.split import main as split
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command line takes."""
     parser.add_argument("folder", type=Path, metavar="FOLDER")
-    parser.add_argument("--size", type=int, default=32, help="pixels a side, for pictures of other sizes (default: 32)")
+    parser.add_argument("--size", type=int, help="pixels a side, for pictures of other sizes (default: 32)")
     parser.add_argument("--test", type=float, default=0.2, help="share of the test part (default: 0.2)")
     parser.add_argument("--seed", type=int, default=0, help="of the test part (default: 0)")
 
@@ -38,12 +38,13 @@ def main(arguments: argparse.Namespace) -> None:
             f"{arguments.folder}: expected datasets/NAME, with the pictures in datasets/NAME/pictures/CLASS; do\n"
             f"  mkdir -p datasets/NAME && cp -r {arguments.folder} datasets/NAME/pictures"
         )
-    if not 0 < arguments.test < 1 or not 1 <= arguments.size <= raw.LARGEST_SIDE:
+    size = 32 if arguments.size is None else arguments.size
+    if not 0 < arguments.test < 1 or not 1 <= size <= raw.LARGEST_SIDE:
         raise errors.StageError(f"--test: expected a share of 0 to 1; --size: expected 1 to {raw.LARGEST_SIDE} pixels")
     place = entry.FOLDER / place.resolve().name
     found = folder.listed(place)
-    known = entry.path(place.name).is_file()
-    shape = entry.load(place.name).shape if known else shape_of(found, arguments.size)
+    known = entry.path(place.name).is_file() and arguments.size is None
+    shape = entry.load(place.name).shape if known else shape_of(found, size)
     names, images = folder.read_all(found, shape)
     found.refuse()
     counts = Counter(found.classes[found.labels[name]] for name in names)
@@ -51,11 +52,12 @@ def main(arguments: argparse.Namespace) -> None:
     print("  " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
     if found.twins:
         print(f"  duplicates in their class, which are used once: {len(found.twins):,}")
+    kept = ", which were drawn before" if (place / "test.txt").is_file() and found.test else ""
     if not found.test:
         found.test = drawn(found, names, arguments.test, arguments.seed)
         found.test |= {name for name, twin in found.twins.items() if twin in found.test}
         files.write_whole(place / "test.txt", "".join(f"{name}\n" for name in sorted(found.test)).encode())
-    print(f"  in the test part: {sum(name in found.test for name in names):,} pictures")
+    print(f"  in the test part: {sum(name in found.test for name in names):,} pictures{kept}")
     write(found, shape, images)
     print(f"{entry.path(place.name)}: say there what the data are. Then\n  dvc add {place / 'pictures'}")
     print(f"  git add {place} && git commit --message 'Data: {place.name}'")
@@ -99,7 +101,7 @@ def drawn(found: folder.Folder, names: list[str], share: float, seed: int) -> se
 
 
 def write(found: folder.Folder, shape: list[int], images: np.ndarray) -> None:
-    """Write the entry of the folder that was `found`; of one that is there, only `classes` are replaced."""
+    """Write the entry of the folder that was `found`; of one that is there, only what follows from the pictures."""
     path = entry.path(found.place.name)
     yaml, text = YAML(), io.StringIO()
     yaml.width = 120
@@ -116,7 +118,7 @@ def write(found: folder.Folder, shape: list[int], images: np.ndarray) -> None:
     }
     if path.is_file():
         values = yaml.load(path.read_text(encoding="utf-8"))
-    values |= {"shape": shape, "classes": found.classes}
+    values |= {"shape": shape, "classes": found.classes} | ({"drawing": "none"} if shape[0] == 3 else {})
     yaml.dump(values, text)
     files.write_whole(path, text.getvalue().encode())
 
