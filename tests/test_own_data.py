@@ -556,6 +556,30 @@ def test_the_icons_of_a_package(origin: Clone, tmp_path: Path, browser: Browser)
 
 
 @pytest.mark.slow
+def test_the_likeliest_of_many_classes_is_seen(clone: Clone, browser: Browser) -> None:
+    """With more than 12 classes the page's list of probabilities scrolls: the likeliest class is its first."""
+    random = np.random.RandomState(0)
+    for number in range(13 * 20):
+        path = clone.path / f"datasets/made/pictures/tone {number % 13:02}/{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((random.randint(16, size=(28, 28)) + 18 * (number % 13)).astype(np.uint8)).save(path)
+    clone.run(*DATASET)
+    clone.replace("recipes/fast.yaml", "batch_size: 256", "batch_size: 64")
+    clone.replace("recipes/fast.yaml", "min_steps: 100", "min_steps: 2")
+    for stage in ("download", "split", "train", "evaluate", "report"):
+        clone.run(sys.executable, "-m", f"stages.{stage}")
+    with opened(browser, clone) as tab:
+        tab.locator(".matrix button:not(.right)", has_not_text="·").first.click()
+        tab.locator("#digits button").first.click()
+        shown = tab.locator("#bars li").evaluate_all(
+            "all => all.map((bar) => [bar.getBoundingClientRect().top, bar.innerText]).sort((a, b) => a[0] - b[0])"
+        )
+        shares = [float(text.split()[-1].rstrip("%")) for _, text in shown]
+        assert shares == sorted(shares, reverse=True)
+        assert tab.locator("#answer").inner_text().startswith(" ".join(shown[0][1].split()[:2]))
+
+
+@pytest.mark.slow
 def test_predict_and_export_know_the_names(photos: Clone) -> None:
     """A picture file is classified by name as evaluate did it; the ONNX file has the names."""
     import onnxruntime

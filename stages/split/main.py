@@ -10,6 +10,7 @@ parts is an error.
 """
 
 import hashlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -45,7 +46,8 @@ def main() -> None:
     train, validation = np.flatnonzero(~in_validation), np.flatnonzero(in_validation)
     parts = {"train": labels[train], "validation": labels[validation], "test": raw.labels("t10k")}
     counts = count_classes(parts, classes)
-    pictures = {"train": images[train], "validation": images[validation], "test": raw.images("t10k")}
+    rows = {"train": train, "validation": validation}
+    pictures = {part: map(images.__getitem__, of) for part, of in rows.items()} | {"test": iter(raw.images("t10k"))}
     metrics = {"images": {part: len(of) for part, of in parts.items()}, "duplicates": count_duplicates(pictures)}
     if groups is not None:
         metrics["shared_groups"] = len(np.intersect1d(groups[train], groups[validation]))
@@ -106,11 +108,11 @@ def count_classes(labels: Parts, classes: list[str]) -> dict[str, list[int]]:
     return counts
 
 
-def count_duplicates(images: Parts) -> int:
+def count_duplicates(images: Mapping[str, Iterable[np.ndarray]]) -> int:
     """Return how many images are copies of another one of their part. Raises StageError if an image is in two parts."""
     digests = {part: [hashlib.sha256(image.tobytes()).digest() for image in of] for part, of in images.items()}
     distinct = {part: set(of) for part, of in digests.items()}
     across = sum(map(len, distinct.values())) - len(set().union(*distinct.values()))
     if across:
         raise errors.StageError(f"{raw.FOLDER}: {across} images are in two of the parts {', '.join(images)}")
-    return sum(len(images[part]) - len(distinct[part]) for part in images)
+    return sum(len(digests[part]) - len(distinct[part]) for part in images)

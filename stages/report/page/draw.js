@@ -75,6 +75,7 @@ function showBars(probabilities) {
   document.querySelectorAll("#bars li").forEach((bar, place) => {
     const share = probabilities ? probabilities[place] : 0;
     bar.style.setProperty("--share", share);
+    if (CLASSES > 12) bar.style.order = Math.round(-1e6 * share); // the likeliest first, where the list scrolls
     bar.classList.toggle("most", share > 0 && share === Math.max(...probabilities));
     bar.lastElementChild.textContent = probabilities ? percent(share) : "";
   });
