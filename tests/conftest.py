@@ -23,6 +23,11 @@ SECONDS = 280  # until a command or a wait of a test has failed
 T = TypeVar("T")
 
 
+def pytest_configure() -> None:
+    """Let what the tests start hear Ctrl-C: a shell that starts pytest in the background has it ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class Clone:
     """A clone of the project, and the commands that a user types in it."""
 

@@ -60,7 +60,7 @@ FEATURES = [
 def test_every_kind_of_processor_gives_the_same_bits(
     features: dict[str, bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two steps of each recipe by vectors of 4, 8 and 16 numbers, with and without fused multiply-add in hardware."""
+    """Steps of three nets by vectors of 4, 8 and 16 numbers, with and without fused multiply-add in hardware."""
     there = llvm.get_host_cpu_features()
     if not all(there.get(name) for name in features):
         pytest.skip("this processor has no such vectors")

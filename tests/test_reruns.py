@@ -1,6 +1,7 @@
 """An edit runs the stages that it affects, and no other: the real `dvc repro` after each of a table of edits."""
 
 import ast
+import functools
 import json
 import re
 import sys
@@ -15,19 +16,24 @@ ALL = ["download", "split", "train", "evaluate", "report"]
 STAGES = YAML(typ="safe").load((PROJECT / "dvc.yaml").read_text())["stages"]
 
 
+@functools.cache
+def imports(module: Path) -> set[Path]:
+    """Return the project's files that `module` itself imports."""
+    names: list[str | None] = []
+    for node in ast.walk(ast.parse((PROJECT / module).read_text())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    paths = {Path(*name.split(".")).with_suffix(".py") for name in names if name}
+    return {path for path in paths if (PROJECT / path).is_file()}
+
+
 def imported(module: Path, seen: set[Path]) -> set[Path]:
     """Return the project's files that `module` imports, and those that they import, and itself."""
     seen.add(module)
-    for node in ast.walk(ast.parse((PROJECT / module).read_text())):
-        names = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        for name in names:
-            path = Path(*name.split(".")).with_suffix(".py")
-            if (PROJECT / path).is_file() and path not in seen:
-                imported(path, seen)
+    for path in imports(module) - seen:
+        imported(path, seen)
     return seen
 
 

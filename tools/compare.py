@@ -3,10 +3,10 @@
     python -m tools.compare A [B]
     python -m tools.compare --seeds [EXP...] [--against EXP...]
 
-B is the workspace unless it is named. The images that only one of both classifies correctly decide (McNemar's exact
-test). Whether one configuration is better than another takes several seeds of each: --seeds gives their mean and
-spread (of all experiments of HEAD, unless some are named), each group of runs that differ in the seed alone in a line.
---against names a second group and tests the difference. All is read from what git has, so a fresh clone will do.
+B is the workspace unless it is named. What decides are the images that only one of both nets classifies correctly
+(McNemar's exact test). To compare two configurations, run several seeds of each. --seeds prints a line for each group
+of runs that differ only in the seed, with their mean and standard deviation: of all experiments of HEAD, unless some
+are named. --against names a second group, and tests the difference. All is read from git, so a fresh clone will do.
 """
 
 import argparse

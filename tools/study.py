@@ -1,6 +1,6 @@
 """Run a grid of params over several seeds, and say which of them differ.
 
-    python -m tools.study --name width --seeds 10 -S 'recipes/fast.yaml:learning_rate=0.01,0.02'
+    python -m tools.study --name rate --seeds 10 -S 'recipes/fast.yaml:learning_rate=0.01,0.02'
 
 Each run is an experiment of DVC's, named after the study, its params and its seed, and DVC's own queue runs it. The
 experiments that exist are all that the study knows: the same command goes on where it was stopped, and runs what is
