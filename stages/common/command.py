@@ -38,7 +38,11 @@ def run_stage(stage: str, **options: str) -> NoReturn:
 
         refuse_shallow_clone()
         with declared.unchanged(stage):
-            importlib.import_module(f"stages.{stage}.main").main(**values)
+            gc.disable()  # what an import makes stays: there is no garbage to look for
+            module = importlib.import_module(f"stages.{stage}.main")
+            gc.freeze()
+            gc.enable()
+            module.main(**values)
 
     status = 1
     try:
