@@ -53,7 +53,7 @@ MUTATIONS = [
     ),
     Mutation("the schedule is one step behind", FIT, "step / (all_steps + 1)", "(step - 1) / (all_steps + 1)", PLAIN),
     Mutation("the schedule ends one step early", FIT, "step / (all_steps + 1)", "step / all_steps", PLAIN),
-    Mutation("one shift for both axes", FIT, "shift[:, 0], shift[:, 1]", "shift[:, 0], shift[:, 0]", PLAIN),
+    Mutation("one shift for both axes", FIT, "shifts[:, 0], shifts[:, 1]", "shifts[:, 0], shifts[:, 0]", PLAIN),
     Mutation("betas are ignored", FIT, "recipe.betas or (0.9, 0.999)", "(0.9, 0.999)", PLAIN),
     Mutation("weight decay is ignored", FIT, "parameters, recipe.weight_decay,", "parameters, 0.0,", PLAIN),
     Mutation("momentum is ignored", FIT, "recipe.momentum or 0.0", "0.0", PLAIN),

@@ -14,7 +14,7 @@ from tests.conftest import PROJECT, Clone
 STAGES: dict[str, Any] = YAML(typ="safe").load((PROJECT / "dvc.yaml").read_text())["stages"]
 # Runs a stage and prints, as JSON, each file that it opened, each that it put in place, and each param it looked up.
 AUDIT = """
-import atexit, contextlib, json, os, runpy, sys
+import contextlib, json, os, runpy, sys
 stage, report = sys.argv[1:]
 seen = {"read": set(), "written": set(), "params": set()}
 def hook(event, values):
@@ -30,11 +30,13 @@ look_up = settings.look_up
 settings.look_up = lambda values, key, name: (seen["params"].add(key), look_up(values, key, name))[1]
 # these two open all that is declared
 declared.unchanged, declared.fingerprint = lambda stage: contextlib.nullcontext(), lambda stage: {}
-def end():
+leave = os._exit
+def end(status):
     found = {kind: sorted(names) for kind, names in seen.items()}
     with open(report, "w") as file:
         json.dump(found, file)
-atexit.register(end)
+    leave(status)
+os._exit = end
 sys.argv = [stage]
 runpy.run_module(f"stages.{stage}", run_name="__main__")
 """

@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from stages.common.errors import StageError
 from stages.report.runs import CONFIDENCE, Run, differing
@@ -45,6 +44,8 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
     Only the images that one alone classifies correctly say anything: `only_first` and `only_second`.
     """
+    from scipy import stats  # here, as it takes a second that the stage need not wait for
+
     count = only_first + only_second
     return float(stats.binomtest(only_first, count).pvalue) if count else 1.0
 

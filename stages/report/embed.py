@@ -120,6 +120,5 @@ def lanes(planes: np.ndarray) -> np.ndarray:
 def contexts(shown: np.ndarray) -> np.ndarray:
     """Return what is known of each pixel of `shown` (n, C, H, W) from its neighbours at the left and above."""
     padded = np.pad(shown, ((0, 0), (0, 0), (1, 0), (1, 1)))
-    left, above = (padded[..., 1:, :-2] + 31) >> 5, (padded[..., :-1, 1:-1] + 31) >> 5
-    corners = [(of > 0) * 1 + (of >= 200) for of in (padded[..., :-1, :-2], padded[..., :-1, 2:])]
-    return ((left * 9 + above) * 3 + corners[0]) * 3 + corners[1]
+    grey, rough = (padded + 31) >> 5, (padded > 0).astype(padded.dtype) + (padded >= 200)
+    return ((grey[..., 1:, :-2] * 9 + grey[..., :-1, 1:-1]) * 3 + rough[..., :-1, :-2]) * 3 + rough[..., :-1, 2:]

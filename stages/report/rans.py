@@ -19,14 +19,16 @@ def encode(symbols: np.ndarray, contexts: np.ndarray) -> dict[str, str | int]:
     """
     frequency = frequencies(symbols, contexts)
     start = frequency.cumsum(1) - frequency
+    pairs = contexts.astype(np.int32) * frequency.shape[1] + symbols  # places in `frequency`
     state = np.full(len(symbols), 1 << WORD, dtype=np.int64)
     words = []
-    for symbol, context in zip(symbols.T[::-1], contexts.T[::-1], strict=True):  # the decoder goes forward
-        share = frequency[context, symbol]
+    for pair in pairs.T[::-1].copy():  # the decoder goes forward; a copy has each step's pairs side by side
+        share = frequency.take(pair)
         full = state >= share << 2 * WORD - PRECISION
         words.append(state[full] & (1 << WORD) - 1)
         state[full] >>= WORD
-        state = (state // share << PRECISION) + state % share + start[context, symbol]
+        quotient, rest = np.divmod(state, share)
+        state = (quotient << PRECISION) + rest + start.take(pair)
     low, high = state & (1 << WORD) - 1, state >> WORD
     stream = np.concatenate([low, high, *words[::-1]])
     return {

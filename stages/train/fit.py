@@ -143,14 +143,14 @@ def train_epoch(
     recipe: Recipe, seed: int, epoch: int, data: Data, gradient: ShardedGradient, optimizer: Optimizer
 ) -> Iterator[Tensor]:
     """Train for one epoch (1 is the first), and yield the loss of each batch when its step is done."""
-    windows = shifted_windows(data.images, recipe.shift)
     steps = len(data.training) // recipe.batch_size
     all_steps = recipe.epochs_of(steps) * steps
 
     def shard_loss(replica: nn.Module, shard: Shard) -> Tensor:
         rows, shift, random = shard
         layers.draw_from(replica, random)
-        logits = replica(inference.scaled(windows[rows, shift[:, 0], shift[:, 1]]))
+        images = data.images.index_select(0, rows.to(data.images.device))
+        logits = replica(inference.scaled(moved(images, shift, recipe.shift)))
         return layers.cross_entropy(logits, data.labels[rows], recipe.label_smoothing, recipe.batch_size)
 
     for step, batch in enumerate(batches(recipe, seed, epoch, data.training), (epoch - 1) * steps + 1):
@@ -224,6 +224,13 @@ def batches(recipe: Recipe, seed: int, epoch: int, training: Tensor) -> Iterator
         parts = (values[batch].tensor_split(recipe.shards) for values in (order, shifts))
         draws = (exact.generator(seed, "dropout", epoch, start, shard) for shard in range(recipe.shards))
         yield list(zip(*parts, draws, strict=True))
+
+
+def moved(images: Tensor, shifts: Tensor, most: int) -> Tensor:
+    """Return each of `images` (n, H, W[, 3]) in its own of the windows that `shifts` (n, 2; down and right) name."""
+    if most == 0:
+        return images
+    return shifted_windows(images, most)[torch.arange(len(images)), shifts[:, 0], shifts[:, 1]]
 
 
 def shifted_windows(images: Tensor, shift: int) -> Tensor:
