@@ -10,6 +10,7 @@ from stages.common.errors import StageError
 SMALLEST = 48  # pixels of the longest side: a smaller picture is enlarged before it is looked at
 FLAT = 700  # grey values from side to side: where they change more slowly is one zone, however it is lit
 THICK = 0.12  # of a zone's size, from its middle to its edge: what is thinner is a stroke, not paper
+SOLID = 0.32  # in the same way: thicker is a sheet, a dot or a speck. A bold digit has 0.25, of 5 x 5 pixels 0.31
 CONTRAST = 24  # of 255, between ink and paper, at least
 INK = 0.35  # of the ink's contrast: what is fainter is paper, or the noise of JPEG
 DIRT = 0.2  # of the size of the largest mark: what is smaller is no part of a digit
@@ -22,22 +23,26 @@ def find(grey: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return what may be a digit in `grey` (height, width; 0..255), from left to right: its ink and its box.
 
     The ink (height, width; 0..1) is cut out. The box (2, 2) is the first and last row, and the first and last column,
-    as shares of the picture. Raises StageError if nothing stands out from the paper, or too much.
+    as shares of the picture. Raises StageError if no strokes stand out from the paper, or too many.
     """
     scale = max(1, SMALLEST / max(grey.shape))
     size = [round(side * scale) for side in grey.shape[::-1]]
     ink = ink_of(np.asarray(Image.fromarray(grey.astype(np.float32)).resize(size, Image.Resampling.BICUBIC)))
     ruled = rules(ink > INK)
-    if (ink[~ruled] > INK).any():  # else the line is all there is: a 1
+    upright = np.flatnonzero(ruled.any(0))
+    if (ink[~ruled] > INK).any() or np.ptp(upright) > 0.1 * ruled.shape[1]:  # else one line is all there is: a 1
         ink[ruled] = 0
     marks, _ = ndimage.label(ink > INK, NEIGHBOURS)
-    boxes = np.array([[(of.start, of.stop) for of in box] for box in ndimage.find_objects(marks)])
-    found = []
+    boxes = np.array([[(of.start, of.stop) for of in box] for box in ndimage.find_objects(marks)]).reshape(-1, 2, 2)
+    found, solid = [], []
     for group in sorted(grouped(marks, boxes), key=lambda group: boxes[group, 1, 0].min()):
         box = np.stack([boxes[group, :, 0].min(0), boxes[group, :, 1].max(0)], axis=1)
         place = tuple(slice(*ends) for ends in box)
         cut = np.where(np.isin(marks[place], group + 1), ink[place], 0)
+        solid.append(thickness(cut > INK) > SOLID)
         found.append((thickened(cut), box / np.array(ink.shape)[:, None]))
+    if all(solid):
+        raise StageError("no digit: only ruled lines, a border, specks or filled areas")
     return found
 
 
@@ -70,7 +75,7 @@ def paper_of(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     zones, count = ndimage.label(slope < FLAT)
     reach = np.bincount(ends(zones), minlength=count + 1) / len(edge)
     area = np.bincount(zones.ravel(), minlength=count + 1) / zones.size
-    thick = [zone for zone in np.flatnonzero(area > 0.03) if zone and is_thick(zones == zone)]
+    thick = [zone for zone in np.flatnonzero(area > 0.03) if zone and thickness(zones == zone) > THICK]
     pages = [
         (page.sum(), zone, page)
         for zone in thick
@@ -90,10 +95,10 @@ def ends(values: np.ndarray) -> np.ndarray:
     return np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
 
 
-def is_thick(zone: np.ndarray) -> bool:
-    """Return whether `zone` (bool) is thicker somewhere than the strokes of a digit of its size would be."""
-    size = max(np.ptp(np.nonzero(zone), axis=1))
-    return bool(ndimage.distance_transform_edt(np.pad(zone, 1)).max() > THICK * size)
+def thickness(zone: np.ndarray) -> float:
+    """Return how far it is at most from the middle of `zone` (bool) to its edge, as a share of its size."""
+    size = max(np.ptp(np.nonzero(zone), axis=1)) + 1
+    return float(ndimage.distance_transform_edt(np.pad(zone, 1)).max() / size)
 
 
 def with_marks(zone: np.ndarray, grey: np.ndarray) -> np.ndarray:
@@ -113,7 +118,7 @@ def rules(ink: np.ndarray) -> np.ndarray:
     ruled = np.zeros_like(ink)
     for of, out in ((ink, ruled), (ink.T, ruled.T)):
         height, width = of.shape
-        thin = of & ~opened(of, round(0.03 * height), axis=0)
+        thin = of & ~opened(of & ~out, round(0.03 * height), axis=0)
         runs = opened(thin, width // 15, axis=1)
         lines, _ = ndimage.label(~opened(~runs, width // 2, axis=1), NEIGHBOURS)
         for number, box in enumerate(ndimage.find_objects(lines), start=1):
@@ -121,7 +126,9 @@ def rules(ink: np.ndarray) -> np.ndarray:
             columns = box[1].start + np.flatnonzero(line.any(0))
             if columns[0] < 0.03 * width and columns[-1] > 0.97 * width:
                 out[box] |= line
-    return ruled
+    rest, _ = ndimage.label(ink & ~ruled, NEIGHBOURS)
+    beside = ndimage.binary_dilation(ruled, NEIGHBOURS)
+    return ink & (ruled | ~np.isin(rest, rest[~beside]))  # a mark wholly beside a line is its edge
 
 
 def opened(ink: np.ndarray, length: int, axis: int) -> np.ndarray:
@@ -139,9 +146,9 @@ def grouped(marks: np.ndarray, boxes: np.ndarray) -> list[np.ndarray]:
     size = np.ptp(boxes, axis=2).max(1)
     sides = marks[0], marks[-1], marks[:, 0], marks[:, -1]
     border = np.any([np.bincount(side, minlength=len(size) + 1)[1:] > len(side) / 2 for side in sides], axis=0)
-    if size[~border].max(initial=0) > DIRT * size.max():
+    if size[~border].max(initial=0) > DIRT * size.max(initial=0):
         size = np.where(border, 0, size)
-    kept = np.flatnonzero(size > DIRT * size.max())
+    kept = np.flatnonzero(size > DIRT * size.max(initial=0))
     if len(kept) > MOST:
         raise StageError(f"{len(kept)} marks, expected at most {MOST}: a texture, or a whole text")
     first, last, size = boxes[kept, :, 0], boxes[kept, :, 1], size[kept]

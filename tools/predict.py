@@ -141,7 +141,7 @@ def digit_box(grey: np.ndarray) -> list[int] | None:
 
 def name_digits(answer: dict[str, Any], rows: Iterator[np.ndarray]) -> None:
     """Complete the `digits` of `answer` with the next of `rows`, probabilities (10); what is unclear is an `error`."""
-    clear, unclear = [], []
+    clear, unclear, least = [], [], ""
     for box in (of["box"] for of in answer.get("digits", [])):
         row = next(rows)
         left, top, right, bottom = box
@@ -151,11 +151,12 @@ def name_digits(answer: dict[str, Any], rows: Iterator[np.ndarray]) -> None:
             clear.append({"digit": int(row.argmax()), "probabilities": row.round(6).tolist(), "box": box})
         else:
             unclear.append(f"{box} is most like {row.argmax()}, {row.max():.0%}")
+            least = f"; expected {CLEAR:.0%} or more"
     if "digits" in answer:
         answer["digits"] = clear
     if unclear:
         more = f", and {len(unclear) - 3} more" if len(unclear) > 3 else ""
-        answer["error"] = f"no clear digit: {', '.join(unclear[:3])}{more}"
+        answer["error"] = f"no clear digit: {', '.join(unclear[:3])}{more}{least}"
     elif len(clear) == 1:
         answer["digit"] = clear[0]["digit"]
 
