@@ -1,4 +1,4 @@
-"""Read the test set, once, with the trained net: metrics, and the predicted class of each image.
+"""Measure the trained net on the test set: metrics, and the predicted class of each image.
 
     python -m stages.evaluate
 

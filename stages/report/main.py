@@ -2,8 +2,8 @@
 
     python -m stages.report [--against REVISION]
 
-Reads what the other stages wrote; writes report/index.html, which holds all that it needs and asks no network, and
-pictures for `dvc plots`. With --against, writes report/against.html alone: this run beside that of a revision.
+Reads what the other stages wrote; writes report/index.html, which needs neither other files nor a network, and pictures
+for `dvc plots`. With --against, writes report/against.html alone: this run beside that of a revision.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""One HTML file that holds all that it needs: its style, its script and its data. It asks no network."""
+"""One HTML file with its style, its script and its data in it: it needs neither other files nor a network."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""Part the training set into training and validation: two lists of row numbers in data/split.
+"""Split the training set into training and validation images: two lists of row numbers in data/split.
 
     python -m stages.split
 

@@ -12,7 +12,7 @@ WARM_UP = 0.2  # the share of a one-cycle run in which the learning rate rises
 
 
 class Recipe(settings.Settings):
-    """A recipe, as its file has it; README and docs/recipes.md explain the keys."""
+    """A recipe, as its file has it; docs/recipes.md explains the keys."""
 
     options: dict[str, Any] = Field(default_factory=dict)  # of a class as the model
     model: list[str] | str
