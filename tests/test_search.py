@@ -106,7 +106,7 @@ def test_a_stopped_trial_can_be_trained_to_the_end(
     with pytest.raises(StageError, match="has no experiments"):
         runs.experiments()
     with pytest.raises(
-        StageError, match=f"no metrics/evaluate.json .*: `dvc exp apply {planned.name}` and `dvc repro`"
+        StageError, match=f"no metrics/evaluate.json; .*: `dvc exp apply {planned.name}` and `dvc repro`"
     ):
         runs.load(planned.name)
     clone.run("dvc", "exp", "apply", planned.name)

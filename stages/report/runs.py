@@ -198,8 +198,10 @@ def _parsed(name: str, path: str, content: bytes, names: tuple[str, ...], classe
                 classes.update({row[there.index("class")]: place for place, row in enumerate(rows)})
             found = np.empty(len(rows), [(column, float) for column in there])
             for column, cells in zip(there, zip(*rows, strict=True), strict=bool(rows)):
+                if column in OF_CLASSES and (unknown := set(cells) - classes.keys()):
+                    raise ValueError(f"there is no class {min(unknown)}")
                 found[column] = [classes[of] if column in OF_CLASSES else float(of or "nan") for of in cells]
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError) as error:
         merge = re.search(rb"^(<{7}|={7}|>{7})", content, re.MULTILINE)
         damage = "has the marks of a merge (see docs/branches.md)" if merge else f"is damaged ({error})"
         raise StageError(f"{name}: {path} {damage}; {_advice(name)}") from None
