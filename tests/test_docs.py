@@ -18,7 +18,7 @@ NOT_RUN = {
     "CONTRIBUTING.md": ["needs a network", "runs the tests", "needs a network"],
     "docs/cluster.md": [
         "needs a cluster; tests/test_slurm.py runs it",
-        "takes half an hour",
+        "takes five minutes",
         "needs a cluster; tests/test_slurm.py runs it",
     ],
     "docs/data.md": ["needs MNIST", "needs MNIST", "needs MNIST and QMNIST's labels"],
