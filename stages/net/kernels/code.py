@@ -193,16 +193,15 @@ class Code:
     @contextmanager
     def loop(self, stop: Number, start: Number = 0, step: Number = 1) -> Iterator[Value]:
         """Run the body for each number from `start` up to `stop`, which is left out."""
-        blocks = [self.function.append_basic_block() for _ in range(3)]
+        body, end = (self.function.append_basic_block() for _ in range(2))
         counter = self.variable(Value(self, self.constant(start, I64)))
-        self.builder.branch(blocks[0])
-        self.builder.position_at_end(blocks[0])
-        self.builder.cbranch(counter.load().compare("<", stop).ir, *blocks[1:])
-        self.builder.position_at_end(blocks[1])
+        # Looked at before the first round and after each: one jump a round
+        self.builder.cbranch(counter.load().compare("<", stop).ir, body, end)
+        self.builder.position_at_end(body)
         yield counter.load()
         counter.store(counter.load() + step)
-        self.builder.branch(blocks[0])
-        self.builder.position_at_end(blocks[2])
+        self.builder.cbranch(counter.load().compare("<", stop).ir, body, end)
+        self.builder.position_at_end(end)
 
     @contextmanager
     def when(self, condition: Value) -> Iterator[None]:

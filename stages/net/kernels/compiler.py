@@ -96,11 +96,13 @@ def compiled(target: Target) -> bytes:
         code.builder.ret_void()
     parsed = llvm.parse_assembly(f"{module}\n{RUN}")
     machine = _machine(target)
-    # Loops over vectors are written as such; LLVM need not look for others.
-    options = llvm.create_pipeline_tuning_options(speed_level=2)
-    options.loop_vectorization = options.slp_vectorization = False
-    passes = llvm.create_pass_builder(machine, options)
-    passes.getModulePassManager().run(parsed, passes)
+    # Vectors and tiles are written as such. LLVM's standard passes take five times as long, mostly to unroll loops, and
+    # what they make is slower
+    passes = llvm.create_new_module_pass_manager()
+    passes.add_sroa_pass()  # variables become registers
+    passes.add_instruction_combine_pass()
+    passes.add_simplify_cfg_pass()
+    passes.run(parsed, llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options()))
     return bytes(machine.emit_object(parsed))
 
 
