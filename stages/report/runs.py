@@ -1,6 +1,7 @@
 """What a run wrote, read from the workspace or from any revision in git: needs no remote and no cache."""
 
 import csv
+import io
 import json
 import math
 import re
@@ -108,7 +109,7 @@ def of_commit(commit: str | None, name: str) -> Run:
     """Return the run in `commit` (None: the workspace), and call it `name`. Raises what `load` raises."""
 
     def read(*paths: Path) -> list[bytes]:
-        there = git.contents(commit, paths) if commit else [of.read_bytes() if of.is_file() else None for of in paths]
+        there = _contents(commit, paths) if commit else [of.read_bytes() if of.is_file() else None for of in paths]
         for path, content in zip(paths, there, strict=True):
             if content is None:
                 absent = f"{name}: has no {path}; {_advice(name)}" if commit else f"{path}: not found; run `dvc repro`"
@@ -146,7 +147,7 @@ def experiments() -> list[Run]:
     found = [
         of_commit(commit, name)
         for name, commit in experiments_of_head().items()
-        if git.contents(commit, [Path(EVALUATE)])[0]  # a trial that was stopped has no metrics
+        if _contents(commit, [Path(EVALUATE)])[0]  # a trial that was stopped has no metrics
     ]
     if not found:
         raise StageError(f"HEAD ({resolve('HEAD')[:7]}) has no experiments; run some (`dvc exp run`), or name others")
@@ -177,6 +178,17 @@ def differing(runs: Sequence[Run]) -> dict[str, list[Any]]:
         return {value for value, run in zip(found[key], runs, strict=True) if file in run.files}
 
     return {key: values for key, values in found.items() if len(compared(key)) > 1}
+
+
+def _contents(commit: str, paths: Sequence[Path]) -> list[bytes | None]:
+    """Return what the files at `paths`, seen from the working folder, have in `commit`; None where there is no file."""
+    # ./: the project may be a folder of a repository
+    asked = "".join(f"{commit}:./{path}\n" for path in paths).encode()
+    printed, found = io.BytesIO(git.run("cat-file", "--batch", asked=asked)), list[bytes | None]()
+    for _ in paths:
+        *_, size = printed.readline().split()  # "DIGEST blob SIZE" before the content, or "NAME missing"
+        found.append(None if size == b"missing" else printed.read(int(size) + 1)[:-1])
+    return found
 
 
 def _parsed(name: str, path: str, content: bytes, names: tuple[str, ...], classes: dict[str, int]) -> Any:
