@@ -67,6 +67,7 @@ def time_fast(rounds: int, seeds: int) -> None:
     row("`fast`: training", spread([run["seconds"] for run in runs], " s"))
     row("`fast`: arithmetic over the machine's fused multiply-adds", spread([100 * share for share in shares], " %"))
     row("`fast`: peak memory of the stage train", f"{stage_train('fast', 0)[1] / 1e9:.2f} GB")
+    row("the first compilation of the kernels, CPU", spread([apart(ours.compilation) for _ in range(rounds)], " s"))
 
 
 def time_nets(rounds: int, seeds: int) -> None:

@@ -40,6 +40,13 @@ def peak(code: Code, y: Pointer, count: Value) -> None:
         (y + at * lanes).store(total.load(), lanes)
 
 
+def compilation() -> float:
+    """Return the seconds of CPU that compiling all kernels takes, in a process that has compiled nothing."""
+    start = time.process_time()
+    compiler.compiled(compiler.host())
+    return time.process_time() - start
+
+
 def fma_peak(threads: int) -> float:
     """Return the FLOP/s of fused multiply-adds in registers, a thread each on `threads` cores."""
     compiler.KERNELS.clear()  # this process does nothing else
