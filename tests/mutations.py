@@ -35,6 +35,7 @@ class Mutation(NamedTuple):
 
 PLAIN, BITS = "tests/test_arithmetic.py -k plain_loop", "tests/test_arithmetic.py -k known_bits"
 TRAIN, FIT = "tests/test_train.py", "stages/train/fit.py"
+ELEMENTS = "stages/net/kernels/elements.py"
 MUTATIONS = [
     Mutation(
         "the shards are summed in reverse",
@@ -53,15 +54,15 @@ MUTATIONS = [
     ),
     Mutation("the schedule is one step behind", FIT, "step / (all_steps + 1)", "(step - 1) / (all_steps + 1)", PLAIN),
     Mutation("the schedule ends one step early", FIT, "step / (all_steps + 1)", "step / all_steps", PLAIN),
-    Mutation("one shift for both axes", FIT, "shifts[:, 0], shifts[:, 1]", "shifts[:, 0], shifts[:, 0]", PLAIN),
+    Mutation("one shift for both axes", ELEMENTS, "(places[n * 3 + 2] - most)", "(places[n * 3 + 1] - most)", PLAIN),
     Mutation("betas are ignored", FIT, "recipe.betas or (0.9, 0.999)", "(0.9, 0.999)", PLAIN),
     Mutation("weight decay is ignored", FIT, "parameters, recipe.weight_decay,", "parameters, 0.0,", PLAIN),
     Mutation("momentum is ignored", FIT, "recipe.momentum or 0.0", "0.0", PLAIN),
     Mutation(
         "label smoothing is ignored",
         FIT,
-        "data.labels[rows], recipe.label_smoothing, recipe",
-        "data.labels[rows], 0.0, recipe",
+        "recipe.label_smoothing, recipe.batch_size)",
+        "0.0, recipe.batch_size)",
         PLAIN,
     ),
     Mutation("adamw decays as adam does", "stages/train/optimizer.py", 'self._kind == "adam":', "True:", PLAIN),
@@ -70,7 +71,7 @@ MUTATIONS = [
         "the loss is divided by the shard",
         FIT,
         "label_smoothing, recipe.batch_size)",
-        "label_smoothing, len(rows))",
+        "label_smoothing, recipe.batch_size // recipe.shards)",
         PLAIN,
     ),
     Mutation("the order is not shuffled again", FIT, '(seed, "order", epoch)', '(seed, "order")', PLAIN),
@@ -99,7 +100,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a product and a sum are contracted",
-        "stages/net/kernels/elements.py",
+        ELEMENTS,
         "p - rate.spread(lanes) * velocity",
         "code.fma(-velocity, rate.spread(lanes), p)",
         BITS,
@@ -113,7 +114,7 @@ MUTATIONS = [
     ),
     Mutation(
         "the exponential is the system's",
-        "stages/net/kernels/elements.py",
+        ELEMENTS,
         "lambda value: power_of_e(code, value)",
         'lambda value: code.call("exp", value)',
         "tests/test_kernels.py -k exponential",
@@ -134,9 +135,9 @@ MUTATIONS = [
     ),
     Mutation(
         "colours are mixed up",
-        FIT,
-        ".movedim(3, -1)",
-        ".movedim(3, -1).flip(-1)",
+        ELEMENTS,
+        "(places[n * 3 + 2] - most) * channels",
+        "places[n * 3 + 2] - most",
         "tests/test_own_data.py -k in_colour_are_moved",
     ),
     Mutation(

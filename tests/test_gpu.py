@@ -8,8 +8,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
 from stages.common import settings
-from stages.net import description, inference, layers
-from stages.train.fit import shifted_windows
+from stages.net import description, layers
+from stages.train.images import Images
 from stages.train.recipe import Recipe
 from tests.conftest import PROJECT
 
@@ -28,10 +28,10 @@ def test_a_forward_pass_mixes_no_devices(path: Path) -> None:
         state = {name: torch.empty(of.shape, dtype=of.dtype, device="cuda") for name, of in named}
         images = torch.empty(60, 28, 28, dtype=torch.uint8, device="cuda")
         labels = torch.zeros(60, dtype=torch.int64, device="cuda")
-        rows, shifts = torch.arange(8), torch.zeros(8, 2, dtype=torch.int64)  # drawn on the CPU
-        batch = inference.scaled(shifted_windows(images, recipe.shift)[rows, shifts[:, 0], shifts[:, 1]])
+        places = torch.zeros(8, 3, dtype=torch.int64)  # drawn on the CPU
+        batch = Images(images, recipe.shift)(places)
         logits = torch.func.functional_call(net, state, batch)
-        loss = functional.cross_entropy(logits, labels[rows], label_smoothing=recipe.label_smoothing)
+        loss = functional.cross_entropy(logits, labels[places[:, 0]], label_smoothing=recipe.label_smoothing)
         assert (logits.shape, loss.device.type) == ((8, 10), "cuda")
         with pytest.raises(RuntimeError, match="Expected all tensors to be on the same device"):
             torch.func.functional_call(net, state, batch.cpu())

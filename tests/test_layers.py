@@ -120,6 +120,23 @@ def test_a_chain_can_be_used_twice_before_its_gradient() -> None:
         torch.autograd.grad(losses[0], net.parameters())
 
 
+def test_each_column_is_computed_for_itself() -> None:
+    """A linear layer of 1 to 50 outputs, whatever vectors they fill: each output has the bits that it has alone."""
+    random = torch.Generator().manual_seed(0)
+    values, weight, bias = (torch.rand(of, generator=random) - 0.5 for of in ((60, 37), (50, 37), (50,)))
+
+    def computed(start: int, stop: int) -> torch.Tensor:
+        layer = layers.Linear(37, stop - start)
+        with torch.no_grad():
+            layer.weight.copy_(weight[start:stop])
+            layer.bias.copy_(bias[start:stop])
+            return layer(values)
+
+    alone = torch.cat([computed(column, column + 1) for column in range(50)], dim=1)
+    for count in range(1, 51):
+        assert torch.equal(computed(0, count), alone[:, :count])
+
+
 def test_nan_is_not_lost() -> None:
     """One NaN among the pixels makes the image's logits and the loss NaN, through pooling and ReLU, too."""
     net = description.build(["conv 4 5", "max_pool", "relu", "linear 10"], {}, (1, 28, 28), 10)

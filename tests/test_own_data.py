@@ -26,6 +26,7 @@ from stages.download import folder
 from stages.net import description, exact, inference
 from stages.net.workers import Workers
 from stages.train import fit, main
+from stages.train.images import Images
 from stages.train.processes import Processes
 from stages.train.recipe import Recipe
 from tests.conftest import PROJECT, Clone
@@ -457,16 +458,20 @@ def test_the_largest_images_and_the_most_classes() -> None:
     assert len(curve.epochs) == 2
 
 
-def test_shifted_images_in_colour_are_moved_as_a_whole() -> None:
-    """Each window is the image moved down and right, its colours together, zeros coming in."""
-    image = torch.arange(24 * 20 * 3, dtype=torch.int32).remainder(251).reshape(1, 24, 20, 3) + 1
-    windows = fit.shifted_windows(image, 2)
-    assert windows.shape == (1, 5, 5, 24, 20, 3)
-    assert torch.equal(windows[0, 2, 2], image[0])
-    assert torch.equal(windows[0, 1, 2, 1:], image[0, :-1])
-    assert (windows[0, 1, 2, 0] == 0).all()
+def test_images_in_colour_are_moved_as_a_whole() -> None:
+    """Each window is the image moved, its colours together, zeros coming in; PyTorch's operations give the same."""
+    images = torch.arange(2 * 24 * 20 * 3).remainder(251).reshape(2, 24, 20, 3).to(torch.uint8) + 1
+    places = torch.tensor([[1, 2, 2], [0, 1, 2], [1, 4, 0]])
+    pixels = Images(images, 2)(places)
+    assert pixels.shape == (3, 3, 24, 20)
+    expected = images.permute(0, 3, 1, 2) / 255
+    assert torch.equal(pixels[0], expected[1])
+    assert torch.equal(pixels[1, :, 1:], expected[0, :, :-1])
+    assert not pixels[1, :, 0].any()
+    assert torch.equal(pixels[2, :, :-2, 2:], expected[1, :, 2:, :-2])
+    assert torch.equal(pixels, Images(images, 2).by_pytorch(places))
     net = description.build(["linear classes"], {}, (3, 24, 20), 3)
-    assert net(torch.zeros(2, 3, 24, 20)).shape == (2, 3)
+    assert net(pixels).shape == (3, 3)
 
 
 @pytest.fixture(scope="session")

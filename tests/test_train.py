@@ -1,8 +1,10 @@
 """Training on tiny data: the same bits for any number of workers, and the gradient of plain autograd."""
 
+import copy
 import csv
 import io
 import itertools
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,11 @@ from stages.net import description, exact, inference
 from stages.net.workers import Workers
 from stages.train import checkpoint, fit
 from stages.train import main as stage
-from stages.train.gradients import ShardedGradient
+from stages.train.gradients import Shard, ShardedGradient
+from stages.train.images import Images
 from stages.train.processes import Processes
 from stages.train.recipe import Recipe
+from stages.train.step import RecordedStep, Step, step_of
 from tests.steps import Unsaved, made_up
 
 MODEL = ["normalize 0.5 0.5", "conv 8 5", "max_pool", "batch_norm", "relu", "linear 10"]
@@ -193,57 +197,98 @@ def test_a_batch_greater_than_the_training_set_is_refused(data: fit.Data) -> Non
         fitted(data, batch_size=151)
 
 
+def sharded(net: torch.nn.Module, images: torch.Tensor, shards: int, workers: Workers, count: int) -> ShardedGradient:
+    """Return what computes the gradients of a loss that is divided by `count`."""
+    processes = Processes(torch.device("cpu"), "")
+    return ShardedGradient(net, shards, workers, processes, lambda of: step_of(of, Images(images, 0), 0.0, count))
+
+
+def shards_of(labels: torch.Tensor, count: int) -> list[Shard]:
+    """Return the first images with these `labels`, not moved, in shards of `count`, without dropout."""
+    places = torch.zeros(len(labels), 3, dtype=torch.int64)
+    places[:, 0] = torch.arange(len(labels))
+    parts = zip(places.split(count), labels.split(count), strict=True)
+    return [(of_shard, labels, torch.Generator) for of_shard, labels in parts]
+
+
 def test_the_gradient_is_that_of_plain_autograd() -> None:
     """Without batch norm, four shards give the gradient of the mean loss over the whole batch."""
     net = description.build(["conv 4 5", "relu", "max_pool", "linear 10"], {}, (1, 28, 28), 10)
     description.draw_weights(net, exact.generator(0, "weights"))
     random = torch.Generator().manual_seed(0)
-    pixels, labels = torch.rand(32, 1, 28, 28, generator=random), torch.randint(10, (32,), generator=random)
-    mean_loss = functional.cross_entropy(net(pixels), labels)
+    images = torch.randint(256, (32, 28, 28), generator=random).to(torch.uint8)
+    labels = torch.randint(10, (32,), generator=random)
+    mean_loss = functional.cross_entropy(net(images[:, None] / 255), labels)
     mean_loss.backward()
     expected = torch.cat([values.grad.flatten() for values in net.parameters() if values.grad is not None])
     with Workers(2) as workers:
-        gradient = ShardedGradient(net, 4, workers, Processes(torch.device("cpu"), ""))
-        shards = list(zip(pixels.split(8), labels.split(8), strict=True))
-        loss, found = gradient.of(
-            lambda replica, s: functional.cross_entropy(replica(s[0]), s[1], reduction="sum") / 32, shards
-        )
+        loss, found = sharded(net, images, 4, workers, 32).of(shards_of(labels, 8))
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(loss, mean_loss.detach())
+
+
+def test_a_recorded_step_gives_the_bits_of_autograd() -> None:
+    """Loss, gradient and running statistics of three steps: of a list of layers, and of a class with these layers."""
+    net = description.build(["normalize 0.2 0.4", *DROPOUT[:3], "batch_norm", *DROPOUT[3:]], {}, (1, 28, 28), 10)
+    description.draw_weights(net, exact.generator(0, "weights"))
+    images, labels = made_up(24, training=20).images, torch.arange(24) % 10
+    found = []
+    for whole in (net, torch.nn.Sequential(copy.deepcopy(net))):
+        step, values = step_of(whole, Images(images, 1), 0.1, 8), []
+        for start in range(0, 24, 8):
+            places = torch.tensor([[row, row % 3, 1] for row in range(start, start + 8)])
+            values.append(step(places, labels[start : start + 8], partial(exact.generator, start, "dropout")).clone())
+        found.append((type(step), values, list(whole.buffers())))
+    assert [kind for kind, *_ in found] == [RecordedStep, Step]
+    for (_, *recorded), (_, *computed) in itertools.pairwise(found):
+        for a, b in zip(itertools.chain(*recorded), itertools.chain(*computed), strict=True):
+            assert torch.equal(a, b)
+    assert not torch.equal(found[0][1][0], found[0][1][1])
 
 
 def test_running_statistics_are_the_mean_over_the_shards() -> None:
     """After one batch: a tenth of the mean of the shards' means, and the same in every replica."""
     net = description.build(["batch_norm", "linear 10"], {}, (1, 28, 28), 10)
+    images = torch.tensor([51, 153], dtype=torch.uint8).repeat_interleave(4)[:, None, None].expand(8, 28, 28)
     with Workers(1) as workers:
-        gradient = ShardedGradient(net, 2, workers, Processes(torch.device("cpu"), ""))
-        pixels = [torch.full((4, 1, 28, 28), 1.0), torch.full((4, 1, 28, 28), 3.0)]
-        gradient.of(lambda replica, shard: replica(shard).sum(), pixels)
+        gradient = sharded(net, images, 2, workers, 8)
+        gradient.of(shards_of(torch.zeros(8, dtype=torch.int64), 4))
         gradient.merge_statistics()
-    torch.testing.assert_close(net[0].running_mean, torch.tensor([0.2]))
+    torch.testing.assert_close(net[0].running_mean, torch.tensor([0.1 * (0.2 + 0.6) / 2]))
     assert net[0].num_batches_tracked == 1
 
 
-def test_each_epoch_sees_each_image_once_in_another_order() -> None:
-    """Full batches only, cut into the recipe's shards; shifts go from 0 to twice the greatest, evenly."""
+def test_each_epoch_sees_each_image_once_in_another_order(data: fit.Data) -> None:
+    """Full batches only, with their labels, in the recipe's shards; shifts go from 0 to twice the greatest, evenly."""
     recipe = Recipe(**RECIPE)
-    epochs = [list(fit.batches(recipe, 0, epoch, torch.arange(150))) for epoch in (1, 2)]
-    rows = [torch.cat([shard[0] for batch in batches for shard in batch]) for batches in epochs]
+    epochs = [list(fit.batches(recipe, 0, epoch, data)) for epoch in (1, 2)]
+    rows = [torch.cat([places[:, 0] for batch in batches for places, *_ in batch]) for batches in epochs]
     assert [len(batch) for batch in epochs[0]] == [4, 4]
     assert all(len(part.unique()) == 128 for part in rows)
     assert not torch.equal(*rows)
-    shifts = torch.cat([shard[1] for batch in epochs[0] for shard in batch])
+    for places, labels, _ in epochs[0][0]:
+        assert torch.equal(labels, data.labels[places[:, 0]])
+    shifts = torch.cat([places[:, 1:] for batch in epochs[0] for places, *_ in batch])
     assert sorted(set(itertools.chain(*shifts.tolist()))) == [0, 1, 2, 3, 4]
 
 
-def test_shifted_windows_are_the_image_moved() -> None:
-    """The middle window is the image; the first is it moved down and right, black where nothing was."""
-    image = torch.arange(28 * 28).reshape(1, 28, 28) % 251
-    windows = fit.shifted_windows(image, 2)
-    assert windows.shape == (1, 5, 5, 28, 28)
-    assert torch.equal(windows[0, 2, 2], image[0])
-    assert torch.equal(windows[0, 0, 0][2:, 2:], image[0, :-2, :-2])
-    assert not windows[0, 0, 0][:2].any()
+def test_images_are_moved() -> None:
+    """The window in the middle is the image; the first is it moved down and right, black where nothing was.
+
+    PyTorch's operations, which a GPU computes, give the same pixels.
+    """
+    images = torch.randint(256, (3, 28, 20), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    places = torch.tensor([[2, 2, 2], [0, 0, 0], [1, 4, 3]])
+    pixels = Images(images, 2)(places)
+    assert pixels.shape == (3, 1, 28, 20)
+    assert torch.equal(pixels[0, 0], images[2] / 255)
+    assert torch.equal(pixels[1, 0, 2:, 2:], images[0, :-2, :-2] / 255)
+    assert not pixels[1, 0, :2].any()
+    assert not pixels[1, 0, :, :2].any()
+    assert torch.equal(pixels[2, 0, :-2, :-1], images[1, 2:, 1:] / 255)
+    assert not pixels[2, 0, -2:].any()
+    assert torch.equal(pixels, Images(images, 2).by_pytorch(places))
+    assert torch.equal(Images(images, 0)(torch.tensor([[1, 0, 0]]))[0, 0], images[1] / 255)
 
 
 def test_one_cycle_rises_and_falls() -> None:

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.autograd.function import Function
 
-from stages.net.calls import Program, now
-from stages.net.operations import Operation, dense
+from stages.net.calls import Program, Run, now
+from stages.net.operations import Gradients, Operation, cross_entropy, dense
 
 
 class Apply(Function):
@@ -27,6 +26,24 @@ class Apply(Function):
         return of_values, None, *of_parameters
 
 
+def forward(run: Run, operations: Sequence[Operation], values: Tensor) -> Tensor:
+    """Return what the last of `operations` makes of what the others made of `values`."""
+    for operation in operations:
+        values = operation.forward(run, values)
+    return values
+
+
+def backward(run: Run, operations: Sequence[Operation], gradient: Tensor, needed: bool) -> Gradients:
+    """Return the gradients of the values, if it is `needed`, and of all parameters, for the one of what came out."""
+    first = next((place for place, operation in enumerate(operations) if operation.parameters), 0)
+    of_values: Any = gradient
+    of_parameters: list[Tensor] = []
+    for place in reversed(range(0 if needed else first, len(operations))):
+        of_values, own = operations[place].backward(run, of_values, needed or place > first)
+        of_parameters = own + of_parameters
+    return of_values if needed else None, of_parameters
+
+
 class Chain:
     """Layers one after the other, for values of one shape, as two programs: forward and backward.
 
@@ -35,15 +52,11 @@ class Chain:
     """
 
     def __init__(self, layers: Sequence[Any], values: Tensor, needed: bool):
-        self._forward, self._backward = Program(), Program()
+        self._forward, self._backward, self._needed = Program(), Program(), needed
         self._input, self._operations = dense(values).clone(), [layer.operation() for layer in layers]
-        self._needed = needed
+        self._output = forward(self._forward, self._operations, self._input)
         self._gradient: Tensor | None = None  # that of the output
-        self._of_values: Tensor | None = None
-        self._of_parameters: list[Tensor] = []
-        self._output = self._input
-        for operation in self._operations:
-            self._output = operation.forward(self._forward, self._output)
+        self._gradients: Gradients = (None, [])
         self._used = False
 
     def forward(self, values: Tensor) -> Tensor:
@@ -54,25 +67,16 @@ class Chain:
         self._used = True
         return self._output.clone()
 
-    def backward(self, gradient: Tensor) -> tuple[Tensor | None, list[Tensor]]:
+    def backward(self, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of the values, if they are needed, and of the parameters."""
         if self._gradient is None:
             self._gradient = dense(gradient).clone()
-            self._record_backward(self._gradient)
+            self._gradients = backward(self._backward, self._operations, self._gradient, self._needed)
         else:
             self._gradient.copy_(gradient)
             self._backward.again()
-        of_values = self._of_values.clone() if self._of_values is not None else None
-        return of_values, [of_parameter.clone() for of_parameter in self._of_parameters]
-
-    def _record_backward(self, gradient: Tensor | None) -> None:
-        first = next((place for place, operation in enumerate(self._operations) if operation.parameters), 0)
-        for place, operation in reversed(list(enumerate(self._operations))):
-            if gradient is None:  # no layer before has parameters
-                break
-            gradient, of_parameters = operation.backward(self._backward, gradient, self._needed or place > first)
-            self._of_parameters = of_parameters + self._of_parameters
-        self._of_values = gradient if self._needed else None
+        of_values, of_parameters = self._gradients
+        return None if of_values is None else of_values.clone(), *(values.clone() for values in of_parameters)
 
 
 Chains = dict[tuple[Any, ...], list[Chain]]  # those that are free, by what they are for
@@ -95,7 +99,7 @@ class ApplyChain(Function):
         if ctx.chain is None:
             raise RuntimeError("backward through the same layers a second time; call forward again")
         chain, ctx.chain = ctx.chain, None
-        of_values, of_parameters = chain.backward(gradients[0])
+        of_values, *of_parameters = chain.backward(gradients[0])
         ctx.free.append(chain)
         return of_values, None, None, *of_parameters
 
@@ -106,9 +110,7 @@ class CrossEntropy(Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor, smoothing: float, count: int) -> Tensor:
         """Return the sum over the logits (N, classes) of the cross-entropy with the labels (N), divided by `count`."""
-        logits = dense(logits)
-        loss, gradient = torch.empty((), dtype=torch.float64), torch.empty_like(logits)
-        now("cross_entropy", logits, labels, loss, gradient, *logits.shape, smoothing, 1 / count)
+        loss, gradient = cross_entropy(now, logits, labels, smoothing, count)
         ctx.save_for_backward(gradient)
         return loss.float()
 

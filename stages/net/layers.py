@@ -172,9 +172,13 @@ class Sequential(nn.Sequential):
 
     def forward(self, values: Tensor) -> Tensor:
         """Return what the last layer makes of what the others made of `values`."""
-        if self.training and on_kernels(values) and all(isinstance(layer, Layer) for layer in self):
+        if self.is_chain(values):
             return autograd.ApplyChain.apply(values, list(self), self._chains, *self.parameters())
         return super().forward(values)  # type: ignore[no-untyped-call]
+
+    def is_chain(self, values: Tensor) -> bool:
+        """Return whether the kernels compute all layers of `values`, one after the other."""
+        return self.training and on_kernels(values) and all(isinstance(layer, Layer) for layer in self)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float, count: int) -> Tensor:

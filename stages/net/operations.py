@@ -295,6 +295,14 @@ class Scale(Operation):
         return dx, []
 
 
+def cross_entropy(run: Run, logits: Tensor, labels: Tensor, smoothing: float, count: int) -> tuple[Tensor, Tensor]:
+    """Return the sum of the cross-entropy of `logits` (N, classes) with `labels` (N) over `count`, and its gradient."""
+    logits = dense(logits)
+    loss, gradient = torch.empty((), dtype=torch.float64), torch.empty_like(logits)
+    run("cross_entropy", logits, labels, loss, gradient, *logits.shape, smoothing, 1 / count)
+    return loss, gradient
+
+
 class Taps(NamedTuple):
     """The tables of a product, see kernels/product.py."""
 

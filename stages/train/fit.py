@@ -4,12 +4,12 @@ import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from tqdm import tqdm
 
 from stages.common import files
@@ -18,17 +18,18 @@ from stages.net import description, exact, inference, layers
 from stages.net.workers import Workers
 from stages.train import guard
 from stages.train.checkpoint import Checkpoint, decode
-from stages.train.gradients import ShardedGradient, as_vector
+from stages.train.gradients import Shard, ShardedGradient, as_vector
+from stages.train.images import Images
 from stages.train.optimizer import Optimizer
 from stages.train.processes import Processes
 from stages.train.recipe import Recipe
+from stages.train.step import step_of
 
 TRAINING = Path("plots/training.csv")
 MEASURES = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 POINTS = 100  # of the loss of the batches in plots/training.csv, about
 BAR = "{desc} {bar} {n_fmt}/{total_fmt} steps, {elapsed}, {remaining} left"
 WRITTEN_TOGETHER = 10  # points: a write in each hundredth of a run would slow `quick` by a tenth
-Shard = tuple[Tensor, Tensor, torch.Generator]
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def fit(
     curve = Curve()
     if state := processes.from_first(unfinished.read() if processes.rank == 0 else b""):
         resume(state, net, optimizer, curve)
-    gradient = ShardedGradient(net, recipe.shards, workers, processes)
+    gradient = sharded_gradient(recipe, net, data, workers, processes)
     point = max(1, epochs * steps // POINTS)
     if curve.epochs and processes.rank == 0:
         write_curve(curve, recipe.batch_size, point)  # DVC deletes it before a stage runs
@@ -145,16 +146,8 @@ def train_epoch(
     """Train for one epoch (1 is the first), and yield the loss of each batch when its step is done."""
     steps = len(data.training) // recipe.batch_size
     all_steps = recipe.epochs_of(steps) * steps
-
-    def shard_loss(replica: nn.Module, shard: Shard) -> Tensor:
-        rows, shift, random = shard
-        layers.draw_from(replica, random)
-        images = data.images.index_select(0, rows.to(data.images.device))
-        logits = replica(inference.scaled(moved(images, shift, recipe.shift)))
-        return layers.cross_entropy(logits, data.labels[rows], recipe.label_smoothing, recipe.batch_size)
-
-    for step, batch in enumerate(batches(recipe, seed, epoch, data.training), (epoch - 1) * steps + 1):
-        loss, gradients = gradient.of(shard_loss, batch)
+    for step, batch in enumerate(batches(recipe, seed, epoch, data), (epoch - 1) * steps + 1):
+        loss, gradients = gradient.of(batch)
         optimizer.step(gradients, recipe.scheduled_rate(step / (all_steps + 1)))
         yield loss
     gradient.merge_statistics()
@@ -210,39 +203,28 @@ def print_epoch(curve: Curve, epochs: int) -> None:
         print(f"epoch {epoch}/{epochs}:", *named, flush=True)
 
 
-def batches(recipe: Recipe, seed: int, epoch: int, training: Tensor) -> Iterator[list[Shard]]:
-    """Yield the batches of an epoch, each as its shards: rows (b), their shifts (b, 2; down and right), and the random
-    generator of its dropout.
+def sharded_gradient(
+    recipe: Recipe, net: nn.Module, data: Data, workers: Workers, processes: Processes
+) -> ShardedGradient:
+    """Return what computes the gradients of the batches of `recipe`."""
+    loss = (Images(data.images, recipe.shift), recipe.label_smoothing, recipe.batch_size)
+    return ShardedGradient(net, recipe.shards, workers, processes, lambda replica: step_of(replica, *loss))
+
+
+def batches(recipe: Recipe, seed: int, epoch: int, data: Data) -> Iterator[list[Shard]]:
+    """Yield the batches of an epoch, each as its shards: places (b, 3; row, and how far it is moved) and labels (b) of
+    images, and what makes the random generator of its dropout.
 
     Rows that fill no batch are left out, other rows in each epoch.
     """
-    order = training[torch.randperm(len(training), generator=exact.generator(seed, "order", epoch))]
-    random = exact.generator(seed, "shift", epoch)
-    shifts = torch.randint(2 * recipe.shift + 1, (len(training), 2), generator=random)
-    for start in range(0, len(training) - recipe.batch_size + 1, recipe.batch_size):
-        batch = slice(start, start + recipe.batch_size)
-        parts = (values[batch].tensor_split(recipe.shards) for values in (order, shifts))
-        draws = (exact.generator(seed, "dropout", epoch, start, shard) for shard in range(recipe.shards))
+    count, size = len(data.training), recipe.batch_size
+    order = data.training[torch.randperm(count, generator=exact.generator(seed, "order", epoch))]
+    shifts = torch.randint(2 * recipe.shift + 1, (count, 2), generator=exact.generator(seed, "shift", epoch))
+    places, labels = torch.column_stack([order, shifts]), data.labels[order]
+    for start in range(0, count - size + 1, size):
+        parts = (values[start : start + size].tensor_split(recipe.shards) for values in (places, labels))
+        draws = (partial(exact.generator, seed, "dropout", epoch, start, shard) for shard in range(recipe.shards))
         yield list(zip(*parts, draws, strict=True))
-
-
-def moved(images: Tensor, shifts: Tensor, most: int) -> Tensor:
-    """Return each of `images` (n, H, W[, 3]) in its own of the windows that `shifts` (n, 2; down and right) name."""
-    if most == 0:
-        return images
-    return shifted_windows(images, most)[torch.arange(len(images)), shifts[:, 0], shifts[:, 1]]
-
-
-def shifted_windows(images: Tensor, shift: int) -> Tensor:
-    """Return a view (n, 2 shift + 1, 2 shift + 1, H, W[, 3]) of all the shifted copies of `images` (n, H, W[, 3]).
-
-    The middle of the two axes is the image as it is.
-    """
-    height, width = images.shape[1:3]
-    if images.dim() == 3:
-        return functional.pad(images, (shift,) * 4).unfold(1, height, 1).unfold(2, width, 1)
-    padded = functional.pad(images, (0, 0, *(shift,) * 4))
-    return padded.unfold(1, height, 1).unfold(2, width, 1).movedim(3, -1)  # the colours come last
 
 
 def make_optimizer(recipe: Recipe, parameters: Tensor) -> Optimizer:

@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +9,9 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from stages.net.workers import Workers
 from stages.train.processes import Processes
+from stages.train.step import Draws, Step
 
-Shard = TypeVar("Shard")
+Shard = tuple[Tensor, Tensor, Draws]  # what a step takes
 
 
 def as_vector(net: nn.Module) -> Tensor:
@@ -28,24 +28,23 @@ class ShardedGradient:
     the shards. All replicas share the net's parameters; each has the batch-norm statistics of its own shard.
     """
 
-    def __init__(self, net: nn.Module, shards: int, workers: Workers, processes: Processes):
+    def __init__(
+        self, net: nn.Module, shards: int, workers: Workers, processes: Processes, step: Callable[[nn.Module], Step]
+    ):
         self._net = net
         self._workers = workers
         self._processes = processes
-        self._parameters = list(net.parameters())
-        shared = {id(parameter): parameter for parameter in self._parameters}
+        parameters = list(net.parameters())
+        self._size, self._device = sum(values.numel() for values in parameters), parameters[0].device
+        shared = {id(values): values for values in parameters}
         self._replicas = [copy.deepcopy(net, dict(shared)).train() for _ in range(shards)]
+        self._steps = [step(replica) for replica in self._replicas]
         self._own = range(processes.rank, shards, processes.count)
 
-    def of(self, loss: Callable[[nn.Module, Shard], Tensor], batch: Sequence[Shard]) -> tuple[Tensor, Tensor]:
-        """Return the sum of `loss(replica, shard)` over the shards of `batch`, and its gradient, a vector."""
-
-        def loss_and_gradient(place: int) -> Tensor:
-            value = loss(self._replicas[place], batch[place])
-            return _flat([*torch.autograd.grad(value, self._parameters), value])
-
-        size = 1 + sum(parameter.numel() for parameter in self._parameters)
-        total = self._sum(self._workers.map(loss_and_gradient, self._own), size)
+    def of(self, batch: Sequence[Shard]) -> tuple[Tensor, Tensor]:
+        """Return the loss of `batch`, the sum over its shards, and its gradient, a vector."""
+        own = self._workers.map(lambda place: self._steps[place](*batch[place]), self._own)
+        total = self._sum(own, self._size + 1)
         return total[-1], total[:-1]
 
     def merge_statistics(self) -> None:
@@ -64,7 +63,7 @@ class ShardedGradient:
         """Return the sum over all shards, in their order, of a vector (`size`) for each; this process has its `own`."""
         if self._processes.count > 1:
             most = -(-len(self._replicas) // self._processes.count)  # the processes send as much as each other
-            empty = torch.zeros(size, device=self._parameters[0].device)
+            empty = torch.zeros(size, device=self._device)
             every = self._processes.gather(torch.stack(own + [empty] * (most - len(own))))
             own = [every[shard % len(every)][shard // len(every)] for shard in range(len(self._replicas))]
         total = own[0].clone()

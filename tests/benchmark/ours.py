@@ -18,8 +18,8 @@ from stages.net.kernels.code import Code, Pointer, Value
 from stages.net.workers import Workers
 from stages.train import recipe as recipes
 from stages.train.checkpoint import Checkpoint
-from stages.train.fit import fit, make_optimizer, train_epoch
-from stages.train.gradients import ShardedGradient, as_vector
+from stages.train.fit import fit, make_optimizer, sharded_gradient, train_epoch
+from stages.train.gradients import as_vector
 from stages.train.main import read
 from stages.train.processes import Processes
 
@@ -117,7 +117,7 @@ def images_a_second(recipe: recipes.Recipe, threads: int, steps: int) -> float:
     optimizer = make_optimizer(recipe, as_vector(net))
     start = 0.0
     with Workers(threads) as workers, Processes(CPU, "") as processes:
-        gradient = ShardedGradient(net, recipe.shards, workers, processes)
+        gradient = sharded_gradient(recipe, net, data, workers, processes)
         for step, _ in enumerate(train_epoch(recipe, 0, 1, data, gradient, optimizer), start=1):
             if step == 5:
                 start = time.perf_counter()

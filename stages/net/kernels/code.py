@@ -12,9 +12,9 @@ from typing import Any, Union
 
 from llvmlite import ir
 
-I64, F32, F64 = ir.IntType(64), ir.FloatType(), ir.DoubleType()
-TYPES = {"i64": I64, "f32": F32, "f64": F64}
-SIZES = {F32: 4, I64: 8, F64: 8}  # bytes
+U8, I64, F32, F64 = ir.IntType(8), ir.IntType(64), ir.FloatType(), ir.DoubleType()
+TYPES = {"u8": U8, "i64": I64, "f32": F32, "f64": F64}
+SIZES = {U8: 1, F32: 4, I64: 8, F64: 8}  # bytes
 Number = Union["Value", int, float]
 
 
@@ -106,8 +106,9 @@ class Value:
         """Return the number as "f32" (rounded to nearest) or "f64"; whole numbers exactly."""
         source, element = self.ir.type, TYPES[name]
         target = ir.VectorType(element, source.count) if isinstance(source, ir.VectorType) else element
-        if _element(source) is I64:
-            return Value(self.code, self.code.builder.sitofp(self.ir, target))
+        if _element(source) in (U8, I64):
+            convert = self.code.builder.uitofp if _element(source) is U8 else self.code.builder.sitofp
+            return Value(self.code, convert(self.ir, target))
         widens = _element(source) is F32
         return Value(self.code, (self.code.builder.fpext if widens else self.code.builder.fptrunc)(self.ir, target))
 
@@ -123,6 +124,14 @@ class Value:
         first = self.code.builder.insert_element(ir.Constant(kind, ir.Undefined), self.ir, ir.Constant(I64, 0))
         zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), None)
         return Value(self.code, self.code.builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), zeros))
+
+    def shuffled(self, places: list[int], other: "Value | None" = None) -> "Value":
+        """Return a vector of these places of this one and, behind them, of `other`; a number if it is one place."""
+        if len(places) == 1:
+            return self.like(self.code.builder.extract_element(self.ir, ir.Constant(I64, places[0])))
+        second = ir.Constant(self.ir.type, ir.Undefined) if other is None else other.ir
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), len(places)), places)
+        return self.like(self.code.builder.shuffle_vector(self.ir, second, mask))
 
 
 class Pointer:
@@ -148,6 +157,28 @@ class Pointer:
         """Write the first `lanes` elements."""
         kind = ir.VectorType(self.element, lanes) if lanes > 1 else self.element
         self.code.builder.store(self.code.constant(value, kind), self.ir, align=SIZES[self.element])
+
+    def load_first(self, count: int, lanes: int) -> Value:
+        """Return the first `count` elements in a vector of `lanes`; the others are 0. No other memory is read."""
+        if count == lanes:
+            return self.load(lanes)
+        vector = self.code.number(0.0, "f32", lanes)
+        for place, piece in powers_of_two(count):
+            part = (self + place).load(piece)
+            if piece == 1:
+                vector = vector.like(self.code.builder.insert_element(vector.ir, part.ir, ir.Constant(I64, place)))
+            else:
+                wide = part.shuffled([*range(piece), *[0] * (lanes - piece)])
+                vector = vector.shuffled([*range(place), *range(lanes, 2 * lanes - place)], wide)
+        return vector
+
+    def store_first(self, value: Value, count: int, lanes: int) -> None:
+        """Write the first `count` of the `lanes` of `value`."""
+        if count == lanes:
+            self.store(value, lanes)
+            return
+        for place, piece in powers_of_two(count):
+            (self + place).store(value.shuffled([*range(place, place + piece)]), piece)
 
     def __getitem__(self, place: Number) -> Value:
         return (self + place).load()
@@ -259,6 +290,15 @@ class Register(Pointer):
     def store(self, value: Number, lanes: int = 1) -> None:
         """Change the value."""
         self.code.builder.store(self.code.constant(value, self.element), self.ir)
+
+
+def powers_of_two(count: int) -> Iterator[tuple[int, int]]:
+    """Yield place and size of the pieces of `count`, each a power of two, the largest first."""
+    place = 0
+    for bit in reversed(range(count.bit_length())):
+        if count & (size := 1 << bit):
+            yield place, size
+            place += size
 
 
 def _element(kind: Any) -> Any:

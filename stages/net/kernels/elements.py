@@ -20,6 +20,27 @@ def copy(code: Code, x: Pointer, y: Pointer, *sizes: Value) -> None:
         y[i * ya + j * yb + k * yc + m * yd] = x[i * xa + j * xb + k * xc + m * xd]
 
 
+@kernel("u8* images, i64* places, f32* y, i64 count, i64 height, i64 width, i64 channels, i64 most")
+def pixels(code: Code, *arguments: Any) -> None:
+    """y (count, height, width, channels) = the images (of this shape, bytes) that the places (count, 3) name / 255.
+
+    A place is the number of an image, and how far it is moved up and to the left, counted from -`most` on. What is
+    beyond an image's border is 0.
+    """
+    images, places, y, count, height, width, channels, most = arguments
+    line = width * channels
+    with code.loop(count) as n:
+        image = images + places[n * 3] * height * line
+        down, right = places[n * 3 + 1] - most, (places[n * 3 + 2] - most) * channels
+        with code.loop(height) as v:
+            row = v + down
+            there = row.compare(">", -1) & row.compare("<", height)
+            with code.loop(line) as u:
+                inside = there & (u + right).compare(">", -1) & (u + right).compare("<", line)
+                byte = image[inside.choose(row * line + u + right, 0)]
+                y[(n * height + v) * line + u] = inside.choose(byte.to("f32") / 255.0, 0.0)
+
+
 @kernel("f32* x, f32* y, i64 count, f32 mean, f32 std")
 def normalize(code: Code, x: Pointer, y: Pointer, count: Value, mean: Value, std: Value) -> None:
     """y = (x - mean) / std."""

@@ -73,27 +73,27 @@ def tile(code: Code, of: Factors, height: int, width: int, top: Value, left: Val
     a_rows = [of.a + of.row[top + m] for m in range(height)]
     c_rows = [of.c + (top + m) * of.stride + of.place[s] + left for m in range(height)]
     begins = [s.compare("<", of.fresh).choose(of.start + left, c_row) for c_row in c_rows]
-    sums = [[code.variable((begin + at).load(lanes)) for at, lanes in parts] for begin in begins]
+    sums = [[code.variable((begin + at).load_first(*size)) for at, *size in parts] for begin in begins]
     with code.loop(of.first[s + 1], of.first[s]) as t:
         a_at, b_at = code.variable(of.a_tap[t]), code.variable(of.b_tap[t] + left)
         with code.loop(of.inner):
-            b_parts = [(of.b + b_at.load() + at).load(lanes) for at, lanes in parts]
+            b_parts = [(of.b + b_at.load() + at).load_first(*size) for at, *size in parts]
             for a_row, of_row in zip(a_rows, sums, strict=True):
                 factor = a_row[a_at.load()]
-                for (_, lanes), b_part, total in zip(parts, b_parts, of_row, strict=True):
+                for (_, _, lanes), b_part, total in zip(parts, b_parts, of_row, strict=True):
                     total.store(code.fma(factor.spread(lanes), b_part, total.load()))
             a_at.store(a_at.load() + of.step)
             b_at.store(b_at.load() + of.columns)
     for c_row, of_row in zip(c_rows, sums, strict=True):
-        for (at, lanes), total in zip(parts, of_row, strict=True):
-            (c_row + at).store(total.load(), lanes)
+        for (at, *size), total in zip(parts, of_row, strict=True):
+            (c_row + at).store_first(total.load(), *size)
 
 
-def vectors(width: int, widest: int) -> Iterator[tuple[int, int]]:
-    """Yield place and lanes of the vectors that make up `width` columns."""
-    place, lanes = 0, widest
-    while place < width:
-        while place + lanes > width:
-            lanes //= 2
-        yield place, lanes
-        place += lanes
+def vectors(width: int, widest: int) -> Iterator[tuple[int, int, int]]:
+    """Yield place, columns and lanes of the vectors for `width` columns; the last one may have more lanes than columns.
+
+    Then the lanes that are left over compute what nobody reads: one wide operation takes no longer than a narrow one.
+    """
+    for place in range(0, width, widest):
+        columns = min(widest, width - place)
+        yield place, columns, 1 << (columns - 1).bit_length()
