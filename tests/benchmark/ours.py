@@ -95,17 +95,13 @@ def trained(name: str, seed: int, threads: int, changes: dict[str, Any]) -> dict
 
 def flop(net: torch.nn.Module, images_trained: int, images_measured: int) -> float:
     """Return the multiplications and additions in the convolutions for so many images to train on and to measure."""
-    total, first = 0, True
-    values = torch.zeros(1, 1, 28, 28)
-    for layer in net.eval():  # type: ignore[attr-defined]
-        values = layer(values)
+    products: list[int] = []  # of each layer, for one image
+    for layer in net.eval().modules():
         if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
-            # the gradient of the pixels is not computed, so in training the first layer is gone through twice, the
-            # others thrice
-            passes = images_trained * (2 if first else 3) + images_measured
-            total += 2 * values.numel() * layer.weight[0].numel() * passes
-            first = False
-    return total
+            layer.register_forward_hook(lambda of, _, made: products.append(made.numel() * of.weight[0].numel()))
+    net(torch.zeros(1, 1, 28, 28))
+    # the gradient of the pixels is not computed, so in training the first layer is gone through twice, others thrice
+    return 2 * (sum(products) * (3 * images_trained + images_measured) - products[0] * images_trained)
 
 
 def images_a_second(recipe: recipes.Recipe, threads: int, steps: int) -> float:
