@@ -48,5 +48,5 @@ class Pixels(operations.Operation):
         """Return (N, C, H, W), channels last, of places (N, 3)."""
         height, width, channels = (*self._images.shape, 1)[1:4]
         y = operations.images(len(values), channels, height, width)
-        run("pixels", self._images, values, y, len(values), height, width, channels, self._most)
+        run("pixels", self._images, values.contiguous(), y, len(values), height, width, channels, self._most)
         return y
