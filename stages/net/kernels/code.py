@@ -159,7 +159,7 @@ class Pointer:
         self.code.builder.store(self.code.constant(value, kind), self.ir, align=SIZES[self.element])
 
     def load_first(self, count: int, lanes: int) -> Value:
-        """Return the first `count` elements in a vector of `lanes`; the others are 0. No other memory is read."""
+        """Return the first `count` elements in a vector of `lanes`, whose other lanes mean nothing; no more is read."""
         if count == lanes:
             return self.load(lanes)
         vector = self.code.number(0.0, "f32", lanes)
