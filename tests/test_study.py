@@ -181,6 +181,8 @@ def test_a_study_goes_on_where_it_was_stopped(finished: Clone, tmp_path: Path) -
     before = done(clone)
     assert processes_of(clone)  # Ctrl-C is not for the runs
     wait_until(lambda: not killed(clone), "nothing runs in the clone", lambda: processes_of(clone))
+    for lock in (".dvc/tmp/rwlock", ".dvc/tmp/exps/rwlock"):
+        (clone.path / lock).write_text("")  # as a kill leaves it that hits DVC while it writes
     ended = clone.run(*study, status=1, seconds=2 * SECONDS)  # four runs, of which two fail
     after = done(clone)
     assert set(after) == {name(0.01, 1), name(0.01, 2)}

@@ -2,11 +2,13 @@
 
 import contextlib
 import io
+import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from dvc.cli import main as dvc
 from dvc.repo import Repo
@@ -30,6 +32,8 @@ class Queue:
         """Queue `missing` and start the queue. What had failed under their names is forgotten."""
         with Repo() as repo:
             queue = repo.experiments.celery_queue
+            if not queue.worker_status():
+                drop_damaged_locks(repo)
             if failed := self._tasks(repo, "Failed"):
                 queue.remove(failed)
         for of in missing:  # in this process: a start of Python for each of a thousand runs would take half an hour
@@ -47,6 +51,7 @@ class Queue:
             if waiting and time.monotonic() > self._next_check:
                 queue = repo.experiments.celery_queue
                 if not queue.worker_status():
+                    drop_damaged_locks(repo)
                     if lost := self._tasks(repo, "Running"):
                         queue.kill(lost, force=True)  # else they would count as running for ever
                     self._start()
@@ -69,3 +74,15 @@ class Queue:
         if started.returncode:
             raise StageError(f"dvc queue start: exit status {started.returncode}; type it to see why")
         self._next_check = time.monotonic() + PATIENCE
+
+
+def drop_damaged_locks(repo: Repo) -> None:
+    """Delete the locks that a killed DVC has left half-written: DVC would refuse to go on. No worker may be running."""
+    for folder in ("", "exps"):
+        lock = Path(repo.tmp_dir or "", folder, "rwlock")
+        try:
+            json.loads(lock.read_bytes())
+        except FileNotFoundError:
+            pass
+        except ValueError:
+            lock.unlink(missing_ok=True)
