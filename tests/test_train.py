@@ -288,6 +288,7 @@ def test_images_are_moved() -> None:
     assert torch.equal(pixels[2, 0, :-2, :-1], images[1, 2:, 1:] / 255)
     assert not pixels[2, 0, -2:].any()
     assert torch.equal(pixels, Images(images, 2).by_pytorch(places))
+    assert torch.equal(pixels, Images(images, 2)(places.t().contiguous().t()))  # other strides
     assert torch.equal(Images(images, 0)(torch.tensor([[1, 0, 0]]))[0, 0], images[1] / 255)
 
 
