@@ -6,9 +6,10 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision import transforms
 
 from stages.net import description, exact, layers
-from stages.train import guard
+from stages.train import guard, images, step
 
 LAYERS: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module], tuple[int, ...]]] = {
     "conv": (lambda: layers.Conv2d(3, 5, 3), lambda: nn.Conv2d(3, 5, 3), (4, 3, 9, 7)),
@@ -31,6 +32,7 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module], tuple[
     "max pool 3": (lambda: layers.MaxPool2d(3), lambda: nn.MaxPool2d(3), (2, 5, 9, 10)),
     "relu": (layers.ReLU, nn.ReLU, (3, 4, 5, 5)),
     "flatten": (layers.Flatten, nn.Flatten, (3, 4, 5, 5)),
+    "normalize": (lambda: layers.Normalize(0.2, 0.3), lambda: transforms.Normalize([0.2], [0.3]), (2, 3, 4, 5)),
 }  # fmt: skip
 
 
@@ -120,6 +122,52 @@ def test_a_chain_can_be_used_twice_before_its_gradient() -> None:
         torch.autograd.grad(losses[0], net.parameters())
 
 
+class Zero(layers.Linear):
+    """A layer of one's own, made from one of ours."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return zeros."""
+        return super().forward(values) * 0
+
+
+class ZeroNet(layers.Sequential):
+    """A net of one's own, made from ours."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return zeros."""
+        return super().forward(values) * 0
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: layers.Sequential(layers.Flatten(), Zero(784, 10)),
+        lambda: ZeroNet(layers.Flatten(), layers.Linear(784, 10)),
+    ],
+)
+def test_what_is_derived_from_ours_computes_as_it_says(make: Callable[[], nn.Module]) -> None:
+    """A layer, and a net, that change what comes out: in a step of training, too."""
+    net = make()
+    assert not net(torch.rand(3, 1, 28, 28)).any()
+    shard = images.Images(torch.full((1, 28, 28), 255, dtype=torch.uint8), 0)
+    gradient = step.step_of(net, shard, 0.0, 1)
+    found = gradient(torch.zeros(1, 3, dtype=torch.int64), torch.zeros(1, dtype=torch.int64), torch.Generator)
+    assert found[-1] == torch.tensor(10.0).log()
+    assert not found[:-1].any()
+
+
+def test_a_layer_that_is_used_twice() -> None:
+    """Its gradient is the sum of both uses', as PyTorch's own is."""
+    twice = layers.Linear(6, 6)
+    net = layers.Sequential(twice, layers.ReLU(), twice)
+    values = torch.rand(4, 6)
+    apart = twice(torch.relu(twice(values)))
+    for ours, theirs in zip(
+        *(torch.autograd.grad(made.square().sum(), twice.parameters()) for made in (net(values), apart)), strict=True
+    ):
+        assert torch.equal(ours, theirs)
+
+
 def test_each_column_is_computed_for_itself() -> None:
     """A linear layer of 1 to 50 outputs, whatever vectors they fill: each output has the bits that it has alone."""
     random = torch.Generator().manual_seed(0)
@@ -181,19 +229,19 @@ class Mixed(nn.Module):
 def test_the_guard_names_what_is_not_exact() -> None:
     """Each operation, and the line that calls it; nothing for our layers and for sums of two tensors."""
     net = Mixed()
-    with guard.watching() as watched:
+    with guard.Guard() as watched:
         net(torch.rand(3, 1, 28, 28))
     assert watched.reason().startswith("torch.ops.aten.addmm (tests/test_layers.py, line ")
     assert ", torch.ops.aten.exp (tests/test_layers.py, line " in watched.reason()
     assert description.draw_weights(net, exact.generator(0, "weights")) == ""
     chain = description.build(NET, {}, (1, 28, 28), 10)
     layers.draw_from(chain, exact.generator(0, "dropout"))
-    with guard.watching() as watched:
+    with guard.Guard() as watched:
         made = chain(torch.rand(3, 1, 28, 28))
         (made + made).mul(2).clamp(min=0)
         torch.autograd.grad(layers.cross_entropy(made, torch.zeros(3, dtype=torch.int64), 0.1, 3), chain.parameters())
         chain.eval()(torch.rand(3, 1, 28, 28))
     assert watched.reason() == ""
-    with guard.watching() as watched:
+    with guard.Guard() as watched:
         torch.add(made, made, alpha=3)
     assert watched.reason().startswith("torch.ops.aten.add ")

@@ -1,11 +1,18 @@
 """A recipe whose model is a class: the whole pipeline runs, and what loses the promise of equal bits is named."""
 
 import json
+import sys
+from types import ModuleType
 
 import pytest
+from torch import Tensor, nn
 
-from stages.net import description
+from stages.common.errors import StageError
+from stages.net import description, layers
+from stages.train import fit
+from stages.train.recipe import Recipe
 from tests.conftest import Clone
+from tests.steps import made_up
 
 MINE = '''"""A net with PyTorch's own linear layer."""
 
@@ -36,7 +43,7 @@ def test_what_may_give_other_bits_is_named(finished: Clone, tmp_path_factory: py
     layers = next(place for place, line in enumerate(lines) if place > first and not line.startswith("- "))
     recipe.write_text("".join([*lines[:first], *lines[layers:]]))
     said = clone.run("python", "-m", "stages.train").stderr
-    assert "the bits may be others on another computer: torch.ops.aten." in said
+    assert "the bits may differ on another computer: torch.ops.aten." in said
     exact = json.loads((clone.path / "metrics/train.json").read_text())["exact"]
     assert exact.startswith("no: ")
     for operation in ("addmm", "mean"):
@@ -82,3 +89,28 @@ def test_options_are_of_a_class() -> None:
     """A list of layers has none."""
     with pytest.raises(ValueError, match="no `options` beside a list of layers"):
         description.build(["linear classes"], {"channels": 3}, (1, 28, 28), 10)
+
+
+class Idle(nn.Module):
+    """A net of which one layer is not used, and a parameter is not trained."""
+
+    def __init__(self, shape: tuple[int, ...], classes: int) -> None:
+        super().__init__()
+        self.used, self.unused = layers.Linear(28 * 28, classes), layers.Linear(1, 1, bias=False)
+        self.used.bias.requires_grad_(False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return logits (N, classes)."""
+        logits: Tensor = self.used(pixels.flatten(1))
+        return logits
+
+
+def test_what_is_not_trained_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the first step."""
+    mine = ModuleType("nets.mine")
+    mine.Idle = Idle  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "nets.mine", mine)
+    settings = {"optimizer": "sgd", "learning_rate": 0.1, "schedule": "constant", "batch_size": 8, "shards": 1}
+    recipe = Recipe(model="nets.mine:Idle", epochs=1, **settings)
+    with pytest.raises(StageError, match=r"nets.mine:Idle: the loss has no gradient for used.bias, unused.weight; rem"):
+        fit.why_inexact(recipe, 0, made_up(20, training=10))

@@ -27,14 +27,14 @@ class Apply(Function):
 
 
 def forward(run: Run, operations: Sequence[Operation], values: Tensor) -> Tensor:
-    """Return what the last of `operations` makes of what the others made of `values`."""
+    """Return what `operations`, one after the other, make of `values`."""
     for operation in operations:
         values = operation.forward(run, values)
     return values
 
 
 def backward(run: Run, operations: Sequence[Operation], gradient: Tensor, needed: bool) -> Gradients:
-    """Return the gradients of the values, if it is `needed`, and of all parameters, for the one of what came out."""
+    """From the gradient of the output, return those of the values, if it is `needed`, and of all parameters."""
     first = next((place for place, operation in enumerate(operations) if operation.parameters), 0)
     of_values: Any = gradient
     of_parameters: list[Tensor] = []
@@ -60,7 +60,7 @@ class Chain:
         self._used = False
 
     def forward(self, values: Tensor) -> Tensor:
-        """Return what the last layer makes of what the others made of `values`."""
+        """Return what the layers, one after the other, make of `values`."""
         if self._used:
             self._input.copy_(values)
             self._forward.again()
@@ -79,7 +79,8 @@ class Chain:
         return None if of_values is None else of_values.clone(), *(values.clone() for values in of_parameters)
 
 
-Chains = dict[tuple[Any, ...], list[Chain]]  # those that are free, by what they are for
+# Those not in use now, by the shape of the values, whether their gradient is needed, and where the parameters are
+Chains = dict[tuple[Any, ...], list[Chain]]
 
 
 class ApplyChain(Function):

@@ -3,7 +3,7 @@
 import ctypes
 import struct
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor
 
@@ -11,16 +11,6 @@ from stages.net.kernels import elements, product  # noqa: F401 - they register t
 from stages.net.kernels.compiler import compiled_kernels
 
 Argument = Tensor | int | float  # a tensor stands for its memory
-
-
-class Run(Protocol):
-    """What an operation is handed: it runs kernels now, and may keep the calls."""
-
-    def __call__(self, kernel: str, *arguments: Argument) -> None:
-        """Run the `kernel` of this name."""
-
-    def python(self, function: Callable[[], object]) -> None:
-        """Call `function`."""
 
 
 def packed(arguments: tuple[Argument, ...]) -> Any:
@@ -89,3 +79,6 @@ class Program:
             self._kept.append(commands)
             self._parts.append(lambda: run(address, count))
             self._commands = []
+
+
+Run = Now | Program  # what an operation is handed

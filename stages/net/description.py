@@ -95,11 +95,6 @@ def build(model: Description, options: Options, shape: Shape, classes: int) -> n
     return made.train()
 
 
-def measured(lines: list[str], mean: float, std: float) -> list[str]:
-    """Return the layers in `lines`, the `mean` and the `std` of the pixels written behind a bare `normalize`."""
-    return [f"normalize {mean} {std}" if line == "normalize" else line for line in lines]
-
-
 def of_lines(lines: list[str], shape: Shape, classes: int) -> layers.Sequential:
     """Return the net of the layers in `lines`.
 
@@ -172,11 +167,10 @@ def draw_weights(net: nn.Module, random: torch.Generator) -> str:
     with torch.no_grad():
         for layer in net.modules():
             own = list(layer.parameters(recurse=False))
-            if isinstance(layer, layers.Layer):
+            if isinstance(layer, layers.Layer | nn.Conv2d | nn.Linear):
                 ours.update(map(id, own))
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 bound = 1 / math.sqrt(layer.weight[0].numel())
                 for values in own:
                     values.copy_(torch.rand(values.shape, generator=random).mul_(2 * bound).sub_(bound))
-                ours.update(map(id, own))
     return ", ".join(name for name, values in net.named_parameters() if id(values) not in ours)

@@ -13,10 +13,7 @@ BATCH_SIZE = 200  # for speed and memory alone; it changes no bit, and stands in
 
 
 def scaled(images: Tensor) -> Tensor:
-    """Return bytes (B, H, W) or (B, H, W, 3) as pixels (B, C, H, W) in 0..1, channels last in memory.
-
-    That is how convolutions want it.
-    """
+    """Return bytes (B, H, W[, 3]) as pixels (B, C, H, W) in 0..1, channels last in memory, as convolutions want it."""
     pixels = images.float().div_(255)
     return (pixels if images.dim() == 4 else pixels.unsqueeze(-1)).permute(0, 3, 1, 2)
 

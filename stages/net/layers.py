@@ -70,12 +70,10 @@ class BatchNorm2d(Layer, nn.BatchNorm2d):
 
     def operation(self) -> operations.Operation:
         """Return the operation for one use of the layer."""
-        buffers = dict(self.named_buffers())
-        mean, variance, batches = (buffers[name] for name in ("running_mean", "running_var", "num_batches_tracked"))
+        mean, variance, batches = self.buffers()
         if not self.training:
             return operations.BatchNormInference(self.weight, self.bias, mean, variance, self.eps)
-        state = (mean, variance, batches)
-        return operations.BatchNorm(self.weight, self.bias, state, self.momentum or 0.0, self.eps)
+        return operations.BatchNorm(self.weight, self.bias, (mean, variance, batches), self.momentum or 0.0, self.eps)
 
 
 class MaxPool2d(Layer, nn.MaxPool2d):
@@ -171,14 +169,16 @@ class Sequential(nn.Sequential):
         return {**self.__dict__, "_chains": {}}  # a copy has memory of its own
 
     def forward(self, values: Tensor) -> Tensor:
-        """Return what the last layer makes of what the others made of `values`."""
+        """Return what the layers, one after the other, make of `values`."""
         if self.is_chain(values):
             return autograd.ApplyChain.apply(values, list(self), self._chains, *self.parameters())
         return super().forward(values)  # type: ignore[no-untyped-call]
 
     def is_chain(self, values: Tensor) -> bool:
-        """Return whether the kernels compute all layers of `values`, one after the other."""
-        return self.training and on_kernels(values) and all(isinstance(layer, Layer) for layer in self)
+        """Return whether the kernels compute the layers of `values` as one chain: those of this module, each once."""
+        ours = all(isinstance(layer, Layer) and type(layer).__module__ == __name__ for layer in self)
+        once = sum(len(list(layer.parameters())) for layer in self) == len(list(self.parameters()))
+        return self.training and on_kernels(values) and ours and once
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float, count: int) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from stages.net.calls import Run
 
 PANEL = 24  # images whose input gradients are computed together, so that they stay in the processor's cache
-PIXELS = 64  # whose parts of a weight gradient are added together, about, for the same reason
+PIXELS = 64  # about as many are added to all sums of a weight gradient at a time, for the same reason
 Gradients = tuple[Tensor | None, list[Tensor]]  # of the values, if it is needed, and of the parameters
 
 
@@ -29,7 +29,7 @@ class Operation:
         raise NotImplementedError
 
     def backward(self, run: Run, gradient: Tensor, needed: bool) -> Gradients:
-        """Return the gradients, for the one of what `forward` returned. That of the values may not be `needed`."""
+        """Return the gradients, given that of what `forward` returned; that of the values only if it is `needed`."""
         raise NotImplementedError
 
 
@@ -72,9 +72,8 @@ class Convolution(Operation):
         multiply(run, self._x, dy, dw, outputs, torch.zeros(outputs), weight_taps(*self._geometry))
         gradients = [arranged(run, dw.permute(3, 2, 0, 1))]
         if len(self.parameters) > 1:
-            dbias = torch.empty(outputs)
-            run("column_sums", dy, dbias, dy.numel() // outputs, outputs)
-            gradients.append(dbias)
+            gradients.append(torch.empty(outputs))
+            run("column_sums", dy, gradients[1], dy.numel() // outputs, outputs)
         if needed:
             dx = images(*self._shape)
             weight = arranged(run, self._weight.permute(2, 3, 0, 1))  # (KH, KW, O, I)
@@ -270,6 +269,13 @@ class Normalize(Operation):
         y = torch.empty_like(x)
         run("normalize", x, y, x.numel(), self._mean, self._std)
         return y
+
+    def backward(self, run: Run, gradient: Tensor, needed: bool) -> Gradients:
+        """Return the gradient of the values."""
+        dy = dense(gradient)
+        dx = torch.empty_like(dy)
+        run("normalize", dy, dx, dy.numel(), 0.0, self._std)
+        return dx, []
 
 
 class Scale(Operation):

@@ -125,18 +125,21 @@ def untrained(recipe: Recipe, seed: int, data: Data) -> tuple[nn.Module, str]:
 def why_inexact(recipe: Recipe, seed: int, data: Data) -> str:
     """Return what could give other bits on another computer; nothing if the promise holds.
 
-    A copy of the net trains on one shard and predicts it, while the guard looks at each of PyTorch's operations.
+    A copy of the net trains on one shard and predicts it, while the guard looks at each of PyTorch's operations. Raises
+    StageError if the loss does not depend on one of the parameters.
     """
     if data.images.device.type != "cpu":
         return "a GPU computes it"
     net, undrawn = untrained(recipe, seed, data)
     layers.draw_from(net, exact.generator(seed, "dropout"))
     rows = data.training[: max(2, recipe.batch_size // recipe.shards)]
-    with guard.watching() as watched:
+    with guard.Guard() as watched:
         logits = net(inference.scaled(data.images[rows]))
         loss = layers.cross_entropy(logits, data.labels[rows], recipe.label_smoothing, len(rows))
-        torch.autograd.grad(loss, list(net.parameters()), allow_unused=True)
+        loss.backward()
         inference.predict(net, data.images[rows], Workers(1))
+    if idle := [name for name, parameter in net.named_parameters() if parameter.grad is None]:
+        raise StageError(f"{recipe.model}: the loss has no gradient for {', '.join(idle)}; remove what is not trained")
     return "; ".join(filter(None, (watched.reason(), undrawn and f"PyTorch draws {undrawn}")))
 
 
@@ -212,8 +215,8 @@ def sharded_gradient(
 
 
 def batches(recipe: Recipe, seed: int, epoch: int, data: Data) -> Iterator[list[Shard]]:
-    """Yield the batches of an epoch, each as its shards: places (b, 3; row, and how far it is moved) and labels (b) of
-    images, and what makes the random generator of its dropout.
+    """Yield the batches of an epoch, each as its shards. A shard has the places of its images (b, 3; a row, and how far
+    the image is moved), their labels (b), and what makes the random generator of its dropout.
 
     Rows that fill no batch are left out, other rows in each epoch.
     """

@@ -53,11 +53,13 @@ class ShardedGradient:
             buffers = list(self._net.buffers())
             if not buffers:
                 return
-            own = [_flat(list(self._replicas[place].buffers())) for place in self._own]
-            mean = self._sum(own, sum(buffer.numel() for buffer in buffers)) / len(self._replicas)
-            for of_all in zip(_parts(mean, buffers), buffers, *(r.buffers() for r in self._replicas), strict=True):
-                for buffer in of_all[1:]:
-                    buffer.copy_(of_all[0])
+            of_own = (self._replicas[place].buffers() for place in self._own)
+            own = [torch.cat([buffer.flatten().float() for buffer in of_replica]) for of_replica in of_own]
+            sizes = [buffer.numel() for buffer in buffers]
+            mean = self._sum(own, sum(sizes)) / len(self._replicas)
+            for net in (self._net, *self._replicas):
+                for buffer, values in zip(net.buffers(), mean.split(sizes), strict=True):
+                    buffer.copy_(values.view_as(buffer))
 
     def _sum(self, own: list[Tensor], size: int) -> Tensor:
         """Return the sum over all shards, in their order, of a vector (`size`) for each; this process has its `own`."""
@@ -70,12 +72,3 @@ class ShardedGradient:
         for other in own[1:]:
             total += other
         return total
-
-
-def _flat(tensors: Sequence[Tensor]) -> Tensor:
-    return torch.cat([tensor.detach().reshape(-1).float() for tensor in tensors])
-
-
-def _parts(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
-    sizes = [tensor.numel() for tensor in like]
-    return [part.view_as(tensor) for part, tensor in zip(vector.split(sizes), like, strict=True)]

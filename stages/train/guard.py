@@ -1,8 +1,6 @@
 """A check while a net computes: which of PyTorch's operations may give other bits on another CPU."""
 
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ PROJECT = Path(__file__).resolve().parent.parent.parent
 NO_NETS = {"stages", "site-packages"}  # folders
 # Operations that move or choose values, or are one IEEE operation for each value. All others may sum in an order that
 # depends on the CPU, or call a library's function. The names are those of torch.ops.aten.
-STABLE = {  # the last ones only in inference mode
+STABLE = {
     "_reshape_alias", "_to_copy", "_unsafe_view", "abs", "alias", "amax", "amin", "arange", "argmax", "argmin",
     "as_strided", "bitwise_and", "bitwise_not", "bitwise_or", "cat", "ceil", "chunk", "clamp", "clamp_max",
     "clamp_min", "clone", "constant_pad_nd", "copy_", "detach", "detach_", "div", "empty", "empty_like",
@@ -23,13 +21,14 @@ STABLE = {  # the last ones only in inference mode
     "scalar_tensor", "select", "select_backward", "sign", "slice", "slice_backward", "split",
     "split_with_sizes", "squeeze", "stack", "t", "threshold_backward", "transpose", "unbind", "unsqueeze",
     "view", "where", "zero_", "zeros", "zeros_like",
+    # only in inference mode
     "contiguous", "div_", "flatten", "mul_", "neg_", "reshape_as", "to", "view_as",
 }  # fmt: skip
 WITHOUT_ALPHA = {"add", "add_", "sub", "sub_"}  # with another alpha they are two operations
 
 
 class Guard(TorchDispatchMode):
-    """Notes each operation that is not stable, and where it was called."""
+    """Notes, in a `with` statement, each operation of this thread that is not stable, and where it was called."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -50,14 +49,6 @@ class Guard(TorchDispatchMode):
     def reason(self) -> str:
         """Return which operations were not stable, and where they were called; empty if there were none."""
         return ", ".join(f"torch.ops.aten.{name}{place}" for name, place in sorted(self.found.items()))
-
-
-@contextmanager
-def watching() -> Iterator[Guard]:
-    """Note, while the body runs in this thread, which operations are not stable."""
-    guard = Guard()
-    with guard:
-        yield guard
 
 
 def _caller() -> str:

@@ -1,14 +1,14 @@
 """The training images as the first layer of a net: it takes their numbers, and gives their pixels."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from stages.net import inference, operations
 from stages.net.calls import Run, now
 
 
-class Images(nn.Module):
+class Images(operations.Operation):
     """The pixels of `images` (n, H, W[, 3]; bytes) in 0..1, each image moved by up to `most` pixels.
 
     It takes places (N, 3): the number of an image, and how far its window begins down and to the right in the image
@@ -17,15 +17,18 @@ class Images(nn.Module):
 
     def __init__(self, images: Tensor, most: int):
         super().__init__()
-        self._images, self._most = images, most
+        self._images, self._most = images.contiguous(), most
 
-    def forward(self, places: Tensor) -> Tensor:
+    def __call__(self, places: Tensor) -> Tensor:
         """Return the pixels at `places`."""
-        return self.by_pytorch(places) if self._images.is_cuda else self.operation().forward(now, places)
+        return self.by_pytorch(places) if self._images.is_cuda else self.forward(now, places)
 
-    def operation(self) -> operations.Operation:
-        """Return the operation for one use of the layer."""
-        return Pixels(self._images, self._most)
+    def forward(self, run: Run, values: Tensor) -> Tensor:
+        """Return the pixels at the places `values`, by a kernel."""
+        height, width, channels = (*self._images.shape, 1)[1:4]
+        y = operations.images(len(values), channels, height, width)
+        run("pixels", self._images, values.contiguous(), y, len(values), height, width, channels, self._most)
+        return y
 
     def by_pytorch(self, places: Tensor) -> Tensor:
         """Return the same by operations of PyTorch, for a GPU."""
@@ -35,18 +38,3 @@ class Images(nn.Module):
         bordered = functional.pad(self._images[rows.flatten()], (*colours, *[self._most] * 4))
         y, x = torch.arange(height, device=device)[:, None], torch.arange(width, device=device)
         return inference.scaled(bordered[torch.arange(len(places), device=device)[:, None, None], down + y, right + x])
-
-
-class Pixels(operations.Operation):
-    """What `Images` does, on a CPU."""
-
-    def __init__(self, images: Tensor, most: int):
-        super().__init__()
-        self._images, self._most = images.contiguous(), most
-
-    def forward(self, run: Run, values: Tensor) -> Tensor:
-        """Return (N, C, H, W), channels last, of places (N, 3)."""
-        height, width, channels = (*self._images.shape, 1)[1:4]
-        y = operations.images(len(values), channels, height, width)
-        run("pixels", self._images, values.contiguous(), y, len(values), height, width, channels, self._most)
-        return y

@@ -32,7 +32,7 @@ class Train(settings.Settings):
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     device: Literal["cpu", "cuda"]
     recipe: str
-    exact: Literal["required"] | None = None  # refuse a training whose bits may be others on another CPU
+    exact: Literal["required"] | None = None  # refuse a training whose bits may differ on another CPU
 
 
 def main() -> None:
@@ -57,7 +57,7 @@ def main() -> None:
         if (inexact := why_inexact(chosen, train.seed, images)) and train.exact == "required":
             raise errors.StageError(f"params.yaml: train.exact: got 'required', but the bits may differ: {inexact}")
         if inexact and processes.rank == 0:
-            print(f"the bits may be others on another computer: {inexact}", file=sys.stderr)
+            print(f"the bits may differ on another computer: {inexact}", file=sys.stderr)
         net, curve = fit(chosen, train.seed, images, workers, processes, unfinished)
     if processes.rank > 0:
         return  # the first process writes for all
@@ -92,7 +92,8 @@ def fitted(chosen: recipe.Recipe, path: Path, data: Data) -> recipe.Recipe:
         count = torch.bincount(images, minlength=256).tolist()  # whole numbers, so that no bit depends on an order
         mean = sum(value * of for value, of in enumerate(count)) / len(images)
         variance = sum((value - mean) ** 2 * of for value, of in enumerate(count)) / len(images)
-        model = description.measured(model, round(mean / 255, 4), round(variance**0.5 / 255, 4))
+        normalize = f"normalize {round(mean / 255, 4)} {round(variance**0.5 / 255, 4)}"
+        model = [normalize if line == "normalize" else line for line in model]
     try:
         description.build(model, chosen.options, data.shape, data.classes)
     except ValueError as error:

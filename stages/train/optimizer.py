@@ -26,7 +26,7 @@ class Optimizer:
     ):
         self._kind, self._parameters, self._on_gpu = kind, parameters, parameters.is_cuda
         self._decay, self._momentum, self._betas = weight_decay, momentum, betas
-        # of the gradients, which for SGD are its velocities, and of their squares
+        # averages of the gradients (of SGD: the velocities) and of their squares
         self._averages, self._squares = torch.zeros_like(parameters), torch.zeros_like(parameters)
         self._steps = torch.zeros((), device=parameters.device)
         self._powers = torch.ones(2, dtype=torch.float64)  # of the betas, with the number of steps as exponent

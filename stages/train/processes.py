@@ -18,7 +18,7 @@ from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined
 
 from stages.common.errors import StageError
 
-SILENT_SECONDS, MEET_SECONDS = 3, 300  # before a process says whom it waits for at the start, and before it gives up
+SILENT_SECONDS, MEET_SECONDS = 3, 300  # at the start: until a process says whom it waits for, and until it gives up
 ANSWER_SECONDS = 60  # for each answer of a process that has come
 ENDED = "ended"  # the key under which tools.repro puts the exit status of `dvc repro`
 

@@ -56,7 +56,7 @@ class RecordedStep(Step):
 
     def _record(self, places: Tensor, labels: Tensor) -> None:
         self._program, self._places, self._labels = Program(), places.clone(), labels.clone()
-        used = [layer.operation() for layer in (self._images, *self._net)]  # type: ignore[misc]
+        used = [self._images, *(layer.operation() for layer in self._net)]  # type: ignore[attr-defined]
         logits = autograd.forward(self._program, used, self._places)
         self._exact, gradient = operations.cross_entropy(self._program, logits, self._labels, *self._loss)
         _, gradients = autograd.backward(self._program, used, gradient, needed=False)
@@ -67,5 +67,5 @@ class RecordedStep(Step):
 
 def step_of(net: nn.Module, images: Images, label_smoothing: float, count: int) -> Step:
     """Return the step of `net`, in training, by the way that is fastest for it."""
-    recorded = isinstance(net, layers.Sequential) and net.is_chain(next(net.parameters()))
+    recorded = type(net) is layers.Sequential and net.is_chain(next(net.parameters()))
     return (RecordedStep if recorded else Step)(net, images, label_smoothing, count)

@@ -126,7 +126,7 @@ class Value:
         return Value(self.code, self.code.builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), zeros))
 
     def shuffled(self, places: list[int], other: "Value | None" = None) -> "Value":
-        """Return a vector of these places of this one and, behind them, of `other`; a number if it is one place."""
+        """Return the lanes at `places`, a vector or one number; behind the lanes of this one are those of `other`."""
         if len(places) == 1:
             return self.like(self.code.builder.extract_element(self.ir, ir.Constant(I64, places[0])))
         second = ir.Constant(self.ir.type, ir.Undefined) if other is None else other.ir
@@ -151,12 +151,12 @@ class Pointer:
     def load(self, lanes: int = 1) -> Value:
         """Return the first `lanes` elements."""
         kind = ir.VectorType(self.element, lanes) if lanes > 1 else self.element
-        return Value(self.code, self.code.builder.load(self.ir, typ=kind, align=SIZES[self.element]))
+        return Value(self.code, self.code.builder.load(self.ir, typ=kind, align=SIZES.get(self.element)))
 
     def store(self, value: Number, lanes: int = 1) -> None:
         """Write the first `lanes` elements."""
         kind = ir.VectorType(self.element, lanes) if lanes > 1 else self.element
-        self.code.builder.store(self.code.constant(value, kind), self.ir, align=SIZES[self.element])
+        self.code.builder.store(self.code.constant(value, kind), self.ir, align=SIZES.get(self.element))
 
     def load_first(self, count: int, lanes: int) -> Value:
         """Return the first `count` elements in a vector of `lanes`, whose other lanes mean nothing; no more is read."""
@@ -219,7 +219,7 @@ class Code:
         with self.builder.goto_entry_block():
             place = self.builder.alloca(value.ir.type)
         self.builder.store(value.ir, place)
-        return Register(self, place, value.ir.type)
+        return Pointer(self, place, value.ir.type)
 
     @contextmanager
     def loop(self, stop: Number, start: Number = 0, step: Number = 1) -> Iterator[Value]:
@@ -278,18 +278,6 @@ class Code:
         """Return a * b + c, rounded once."""
         b, c = (Value(self, self.constant(value, a.ir.type)) for value in (b, c))
         return self.call("fma", a, b, c)
-
-
-class Register(Pointer):
-    """A place for one value of the compiled function, scalar or vector."""
-
-    def load(self, lanes: int = 1) -> Value:
-        """Return the value."""
-        return Value(self.code, self.code.builder.load(self.ir, typ=self.element))
-
-    def store(self, value: Number, lanes: int = 1) -> None:
-        """Change the value."""
-        self.code.builder.store(self.code.constant(value, self.element), self.ir)
 
 
 def powers_of_two(count: int) -> Iterator[tuple[int, int]]:

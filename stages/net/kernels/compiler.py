@@ -17,7 +17,7 @@ from stages.common import files
 from stages.net.kernels.code import I64, Code, Pointer, Target
 
 Emitter = Callable[..., None]
-KERNELS: dict[str, tuple[list[tuple[str, str]], Emitter]] = {}
+KERNELS: dict[str, tuple[list[str], Emitter]] = {}  # the types of the parameters, and what writes the kernel
 OF_KERNEL = ir.FunctionType(ir.VoidType(), [ir.PointerType()])
 # Runs `count` kernels, one after the other: for each, `commands` has its address and that of its arguments.
 RUN = """
@@ -62,8 +62,7 @@ def kernel(parameters: str) -> Callable[[Emitter], Emitter]:
     """Make a function a kernel; `parameters` are its names, each with a type as in C: "f32* x, i64 count"."""
 
     def register(emit: Emitter) -> Emitter:
-        pairs = [parameter.split() for parameter in parameters.split(",")]
-        KERNELS[emit.__name__] = ([(kind, name) for kind, name in pairs], emit)
+        KERNELS[emit.__name__] = ([parameter.split()[0] for parameter in parameters.split(",")], emit)
         return emit
 
     return register
@@ -89,10 +88,10 @@ def compiled(target: Target) -> bytes:
     """Return the machine code of all kernels for `target`: an object file."""
     module = ir.Module()
     module.triple = llvm.get_process_triple()
-    for name, (parameters, emit) in KERNELS.items():
+    for name, (kinds, emit) in KERNELS.items():
         code = Code(ir.Function(module, OF_KERNEL, name), target)
         slots = Pointer(code, code.function.args[0], I64)
-        emit(code, *(code.argument(slots + place, kind) for place, (kind, _) in enumerate(parameters)))
+        emit(code, *(code.argument(slots + place, kind) for place, kind in enumerate(kinds)))
         code.builder.ret_void()
     parsed = llvm.parse_assembly(f"{module}\n{RUN}")
     machine = _machine(target)

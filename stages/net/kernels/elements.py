@@ -24,8 +24,8 @@ def copy(code: Code, x: Pointer, y: Pointer, *sizes: Value) -> None:
 def pixels(code: Code, *arguments: Any) -> None:
     """y (count, height, width, channels) = the images (of this shape, bytes) that the places (count, 3) name / 255.
 
-    A place is the number of an image, and how far it is moved up and to the left, counted from -`most` on. What is
-    beyond an image's border is 0.
+    A place is the number of an image, and how far its window begins down and to the right in the image with a border of
+    `most` pixels, which are 0.
     """
     images, places, y, count, height, width, channels, most = arguments
     line = width * channels

@@ -1,5 +1,7 @@
 """The exponential and the logarithm in float64, of our own: those of the systems' libraries differ in the last bit."""
 
+import math
+
 from stages.net.kernels.code import Code, Pointer, Value
 
 TERMS = 13  # of the exponential's series: the next is below 2^-60 for |r| <= log(2) / 2
@@ -16,12 +18,9 @@ def power_of_e(code: Code, x: Value) -> Value:
     shifted = code.fma(x, LOG2E, ROUND)
     k = shifted - ROUND
     r = code.fma(-k, LN2_LOW, code.fma(-k, LN2_HIGH, x))
-    factorials = [1.0]
-    for n in range(1, TERMS + 1):
-        factorials.append(factorials[-1] * n)
-    total = code.number(1 / factorials[TERMS], "f64")
-    for factorial in reversed(factorials[:TERMS]):
-        total = code.fma(total, r, 1 / factorial)
+    total = code.number(1 / math.factorial(TERMS), "f64")
+    for n in reversed(range(TERMS)):
+        total = code.fma(total, r, 1 / math.factorial(n))
     # the last bits of `shifted` are k; those of 2^k are k + 1023, 52 places further up
     power = ((shifted.bits_as("i64") + 1023) << 52).bits_as("f64")
     return x.compare("<", -700.0).choose(code.number(0.0, "f64"), total * power)
@@ -42,7 +41,7 @@ def natural_log(code: Code, x: Value) -> Value:
     total = code.number(1 / 23, "f64")
     for odd in range(21, 0, -2):
         total = code.fma(total, square, 1 / odd)
-    return code.fma(k, LN2, 2.0 * t * total) + (x - x)
+    return code.fma(k, LN2, 2.0 * t * total) + (x - x)  # + 0, or NaN for NaN and infinity
 
 
 def log_of_sum(code: Code, row: Pointer, classes: Value) -> Value:

@@ -1,34 +1,12 @@
 """The product behind convolutions, linear layers and their gradients, its sums in registers."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
-from stages.net.kernels.code import Code, Pointer, Value
+from stages.net.kernels.code import Code, Value
 from stages.net.kernels.compiler import kernel
 
 WIDEST, TALLEST = 3, 8  # vectors and rows of a tile, at most
-
-
-class Factors(NamedTuple):
-    """The arguments of `product`."""
-
-    a: Pointer
-    row: Pointer
-    rows: Value
-    panel: Value
-    b: Pointer
-    c: Pointer
-    stride: Value
-    columns: Value
-    start: Pointer
-    fresh: Value
-    segments: Value
-    first: Pointer
-    place: Pointer
-    a_tap: Pointer
-    b_tap: Pointer
-    inner: Value
-    step: Value
 
 
 @kernel(
@@ -46,11 +24,35 @@ def product(code: Code, *arguments: Any) -> None:
     large as the registers allow: each number that is loaded serves a whole row or column of it. `panel` rows are
     computed for all segments and columns before the next rows, so that what they read stays in the processor's cache.
     """
-    of = Factors(*arguments)
+    a, row, rows, panel, b, c, stride, columns, start, fresh, segments, first, place, a_tap, b_tap, inner, step = (
+        arguments
+    )
+
+    def tile(height: int, width: int, top: Value, left: Value, s: Value) -> None:
+        """Compute the sums of `height` rows from `top` and `width` columns from `left` in segment `s`, in registers."""
+        parts = list(vectors(width, code.target.lanes))
+        a_rows = [a + row[top + m] for m in range(height)]
+        c_rows = [c + (top + m) * stride + place[s] + left for m in range(height)]
+        begins = [s.compare("<", fresh).choose(start + left, c_row) for c_row in c_rows]
+        sums = [[code.variable((begin + at).load_first(*size)) for at, *size in parts] for begin in begins]
+        with code.loop(first[s + 1], first[s]) as t:
+            a_at, b_at = code.variable(a_tap[t]), code.variable(b_tap[t] + left)
+            with code.loop(inner):
+                b_parts = [(b + b_at.load() + at).load_first(*size) for at, *size in parts]
+                for a_row, of_row in zip(a_rows, sums, strict=True):
+                    factor = a_row[a_at.load()]
+                    for (_, _, lanes), b_part, total in zip(parts, b_parts, of_row, strict=True):
+                        total.store(code.fma(factor.spread(lanes), b_part, total.load()))
+                a_at.store(a_at.load() + step)
+                b_at.store(b_at.load() + columns)
+        for c_row, of_row in zip(c_rows, sums, strict=True):
+            for (at, *size), total in zip(parts, of_row, strict=True):
+                (c_row + at).store_first(total.load(), *size)
+
     widest = WIDEST * code.target.lanes
-    with code.loop(of.rows, step=of.panel) as top:
-        bottom = (top + of.panel).at_most(of.rows)
-        with code.loop(of.segments) as s, code.loop(of.columns, step=widest) as left:
+    with code.loop(rows, step=panel) as top:
+        bottom = (top + panel).at_most(rows)
+        with code.loop(segments) as s, code.loop(columns, step=widest) as left:
 
             def all_rows(width: int) -> None:
                 sums = len(list(vectors(width, code.target.lanes)))
@@ -61,32 +63,10 @@ def product(code: Code, *arguments: Any) -> None:
                     if height <= tallest:
                         end = bottom - (bottom - begin) % height
                         with code.loop(end, begin, step=height) as m:
-                            tile(code, of, height, width, m, left, s)
+                            tile(height, width, m, left, s)
                         begin = end
 
-            code.case((of.columns - left).at_most(widest), range(1, widest + 1), all_rows)
-
-
-def tile(code: Code, of: Factors, height: int, width: int, top: Value, left: Value, s: Value) -> None:
-    """Compute the sums of `height` rows from `top` and of `width` columns from `left` in segment `s`, in registers."""
-    parts = list(vectors(width, code.target.lanes))
-    a_rows = [of.a + of.row[top + m] for m in range(height)]
-    c_rows = [of.c + (top + m) * of.stride + of.place[s] + left for m in range(height)]
-    begins = [s.compare("<", of.fresh).choose(of.start + left, c_row) for c_row in c_rows]
-    sums = [[code.variable((begin + at).load_first(*size)) for at, *size in parts] for begin in begins]
-    with code.loop(of.first[s + 1], of.first[s]) as t:
-        a_at, b_at = code.variable(of.a_tap[t]), code.variable(of.b_tap[t] + left)
-        with code.loop(of.inner):
-            b_parts = [(of.b + b_at.load() + at).load_first(*size) for at, *size in parts]
-            for a_row, of_row in zip(a_rows, sums, strict=True):
-                factor = a_row[a_at.load()]
-                for (_, _, lanes), b_part, total in zip(parts, b_parts, of_row, strict=True):
-                    total.store(code.fma(factor.spread(lanes), b_part, total.load()))
-            a_at.store(a_at.load() + of.step)
-            b_at.store(b_at.load() + of.columns)
-    for c_row, of_row in zip(c_rows, sums, strict=True):
-        for (at, *size), total in zip(parts, of_row, strict=True):
-            (c_row + at).store_first(total.load(), *size)
+            code.case((columns - left).at_most(widest), range(1, widest + 1), all_rows)
 
 
 def vectors(width: int, widest: int) -> Iterator[tuple[int, int, int]]:
