@@ -259,6 +259,7 @@ DAMAGES: list[tuple[str, Callable[[str], str], str]] = [
     ("plots/per_class.csv", lambda text: text.replace("\n3,", "\nthree,"), "is damaged (there is no class three"),
     ("plots/training.csv", lambda text: text.rsplit(",", 2)[0], "is damaged (a row has "),
     ("plots/classes.csv", lambda text: "", "is damaged ("),
+    ("plots/classes.csv", lambda text: text + '"' + 50_000 * "0,\n", "is damaged (field larger than field limit"),
     ("plots/reliability.csv", lambda text: text.replace("upper", "Upper"), "has no upper"),
     ("metrics/evaluate.json", lambda text: text.replace('"errors": ', '"errors": 1'), "errors, plots/predictions.csv "),
 ]

@@ -218,6 +218,24 @@ def test_a_digit_is_changed(tab: Page, finished: Clone) -> None:
     assert about.inner_text() == ""
 
 
+def test_undo_while_a_stroke_is_drawn(tab: Page) -> None:
+    """What is drawn of it then, and its rest, are gone; the stroke before is as it was."""
+    tab.locator("#clear").click()
+    draw(tab, [(0.3, 0.2), (0.3, 0.8)])
+    before = tab.evaluate("JSON.stringify(drawing.strokes)")
+    box = tab.locator("#square").bounding_box()
+    assert box is not None
+    at = [(box["x"] + share * box["width"], box["y"] + box["height"] / 2) for share in (0.5, 0.6, 0.7)]
+    tab.mouse.move(*at[0])
+    tab.mouse.down()
+    tab.mouse.move(*at[1])
+    tab.locator("#square").press("Backspace")
+    tab.mouse.move(*at[2])
+    tab.mouse.up()
+    assert tab.evaluate("JSON.stringify(drawing.strokes)") == before
+    tab.locator("#clear").click()
+
+
 def strokes_of(image: np.ndarray) -> list[list[tuple[float, float]]]:
     """Return strokes, as shares of the square, along the middle of the ink of `image` (28, 28; bytes)."""
     large = ndimage.zoom(image.astype(float), 2, order=1) > 110

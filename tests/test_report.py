@@ -140,6 +140,23 @@ def test_the_page_of_a_training_on_a_gpu(finished: Clone, monkeypatch: pytest.Mo
     assert "bit for bit" not in text
 
 
+def test_the_page_of_a_class(
+    finished: Clone, browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A net that is a class of Python cannot run in the page, which says so, and claims nothing of its answers."""
+    monkeypatch.chdir(finished.path)
+    made = model.read() | {"model": "nets.residual:ResidualNet"}
+    (tmp_path / "index.html").write_bytes(page([runs.load(None)], [made]))
+    tab = browser.new_page()
+    tab.goto((tmp_path / "index.html").as_uri())
+    assert "it runs in this page" not in tab.locator("header").inner_text()
+    tab.locator(".matrix button.right").first.click()
+    tab.locator("#digits button").first.click()
+    assert tab.locator("#answer").inner_text() == "This page cannot run the net, which is a class of Python."
+    assert re.fullmatch(r"Test digit \d+: label 0\.", tab.locator("#about").inner_text())
+    tab.close()
+
+
 def check_both(browser: Browser, clone: Clone) -> None:
     """Check what only a page of two runs has: the digits that one alone gets right, and the switch between the nets."""
     tab = browser.new_page()

@@ -14,7 +14,7 @@ from stages.report.rans import embedded
 
 LARGEST = 2**15 - 1
 MOST_VALUES = 8_000_000  # in the page: all of MNIST's test set, and some thousand images of larger ones
-MOVED = 0.01  # images whose probabilities move by more than this with their greys are stored exactly
+MOVED = 0.01  # an image is stored exactly if the few greys move one of its probabilities by more than this
 A_LANE = 4  # images
 ATTRIBUTES = ("mean", "std", "out_channels", "kernel_size", "stride", "padding")
 
@@ -81,12 +81,12 @@ def probabilities(net: nn.Module, images: torch.Tensor) -> np.ndarray:
 
 
 def images(test: torch.Tensor, misclassified: np.ndarray, nets: list[Net]) -> dict[str, Any]:
-    """Return the images of the `test` (n, H, W[, 3]; bytes) for the page: in few greys, and what is missing of some.
+    """Return the images of the `test` (n, H, W[, 3]; bytes) for the page: in few greys, and of some the rest.
 
     Exact are the `misclassified` (n; bool), and those for which one of the `nets` would give another class, or another
     probability. Of a large test set, the page has the misclassified images and as many others as MOST_VALUES allow.
     """
-    greys = 16 if len(nets) == 1 else 8  # two nets leave less room
+    greys = 8 if len(nets) > 1 else 16  # two nets leave less room
     rows = np.sort(np.argsort(~misclassified, kind="stable")[: MOST_VALUES // test[0].numel()])
     planes = np.moveaxis(test.numpy()[rows].reshape(len(rows), *test.shape[1:3], -1), 3, 1)
     values = np.concatenate([planes, np.zeros((-len(rows) % A_LANE, *planes.shape[1:]), np.uint8)]).astype(np.int16)

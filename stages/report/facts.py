@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 
-from stages.net.exact import Environment
 from stages.report.runs import Run, wilson
 
 SURE = 0.9  # a probability
@@ -29,13 +28,10 @@ def table(run: Run, model: dict[str, Any] | None) -> dict[str, str]:
     if model is None:
         return facts | {"trained on": "unknown, as DVC's cache has no such model"}
     count = sum(values.numel() for name, values in model["weights"].items() if name.endswith(("weight", "bias")))
-    return facts | {"parameters": f"{count:,}", "trained on": trained_on(model["environment"])}
-
-
-def trained_on(environment: Environment) -> str:
-    """Return in words what trained a net."""
-    bits = f"{environment['device']}, {'' if environment['exact'] else 'not '}exact to the bit"
-    return f"{bits}; Python {environment['python']}, PyTorch {environment['torch']}, NumPy {environment['numpy']}"
+    of = model["environment"]
+    bits = f"{of['device']}, {'' if of['exact'] else 'not '}exact to the bit"
+    versions = f"Python {of['python']}, PyTorch {of['torch']}, NumPy {of['numpy']}"
+    return facts | {"parameters": f"{count:,}", "trained on": f"{bits}; {versions}"}
 
 
 def failures(run: Run) -> dict[str, Any]:

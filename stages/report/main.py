@@ -45,10 +45,10 @@ def main(against: str | None = None) -> None:
         print(f"{target}: accuracy {run.metrics['accuracy']:.2%}, {run.metrics['errors']} errors")
         return
     other = runs.load(against)
-    verdict = comparison.compare(other, run)["verdict"]
+    compared = comparison.compare(other, run)
     target = FOLDER / "against.html"
-    files.write_whole(target, page([other, run], [model_of(against), trained], verdict))
-    print(f"{target}: {verdict}")
+    files.write_whole(target, page([other, run], [model_of(against), trained], compared))
+    print(f"{target}: {compared['verdict']}")
 
 
 def model_of(revision: str) -> dict[str, Any] | None:
@@ -76,7 +76,7 @@ def drawn(run: Run, test: np.ndarray, ink: bool) -> dict[str, Figure]:
         for row, (actual, predicted, probability) in zip(rows, run.predictions[rows], strict=True)
     ]
     return {
-        "confusion": pictures.confusion(counts, run.names),
+        "confusion": pictures.confusion(counts, names),
         "training": pictures.training(run.training),
         "errors": pictures.grid(test[rows], captions, ink),
     }
@@ -88,24 +88,25 @@ def surest_errors(run: Run) -> np.ndarray:
     return wrong[np.argsort(-run.predictions["probability"][wrong], kind="stable")]
 
 
-def page(shown: list[Run], models: list[dict[str, Any] | None], verdict: str | None = None) -> bytes:
-    """Return the page of the runs `shown` and their `models` (None: not at hand), with the `verdict` on two."""
+def page(shown: list[Run], models: list[dict[str, Any] | None], compared: dict[str, Any] | None = None) -> bytes:
+    """Return the page of the runs `shown` and their `models` (None: not at hand), two of them `compared`."""
     known = [facts.table(run, of) for run, of in zip(shown, models, strict=True)]
+    data = content(shown, models, compared)
     return render(
         PAGE / "page.html.jinja",
         [PAGE / f"{name}.js" for name in SCRIPTS],
         [PAGE / "style.css"],
-        content(shown, models),
+        data,
         runs=shown,
+        nets=[of["net"] for of in data["runs"]],
         table={name: [of.get(name, "") for of in known] for of in known for name in of},
         facts=known[-1],
         failures=facts.failures(shown[-1]),
         of=raw.describe(),
         models=models,
-        verdict=verdict,
+        compared=compared,
         counts=json.loads(Path("metrics/data.json").read_text(encoding="utf-8")),
         again=again(shown[-1]),
-        params=runs.differing(shown),
     )
 
 
@@ -120,7 +121,7 @@ def again(run: Run) -> str:
     return f"{lines.getvalue()}dvc repro"
 
 
-def content(shown: list[Run], models: list[dict[str, Any] | None]) -> dict[str, Any]:
+def content(shown: list[Run], models: list[dict[str, Any] | None], compared: dict[str, Any] | None) -> dict[str, Any]:
     """Return what the scripts of the page draw from."""
     test, data = torch.from_numpy(raw.images("t10k")), raw.describe()
     described, nets = [], []
@@ -141,18 +142,17 @@ def content(shown: list[Run], models: list[dict[str, Any] | None]) -> dict[str, 
         "drawing": data.drawing,
         "noun": data.noun,
         "labels": embedded(shown[-1].predictions["actual"], "u1"),
-        "groups": groups(shown),
+        "groups": groups(shown[-1], compared),
         "classes": records(shown[-1].classes),
         "images": embed.images(test, wrong, nets),
     }
 
 
-def groups(shown: list[Run]) -> list[dict[str, Any]]:
+def groups(run: Run, compared: dict[str, Any] | None) -> list[dict[str, Any]]:
     """Return the titles and rows of the test images that one wants to see first."""
-    if len(shown) == 1:
-        return [{"title": "All misclassified, the surest first", "rows": surest_errors(shown[0]).tolist()}]
-    alone = [(this, np.flatnonzero(this.right & ~that.right)) for this, that in (shown, shown[::-1])]
-    return [{"title": f"Only {run.name} is right", "rows": rows.tolist()} for run, rows in alone]
+    if compared is None:
+        return [{"title": "All misclassified, the surest first", "rows": surest_errors(run).tolist()}]
+    return [{"title": f"Only {of['name']} is right", "rows": of["only_right"]} for of in compared["runs"]]
 
 
 def records(table: np.ndarray) -> list[dict[str, float | None]]:

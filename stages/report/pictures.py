@@ -37,8 +37,7 @@ def confusion(counts: np.ndarray, names: list[str]) -> Figure:
     More than NUMBERED classes have no numbers: the colours alone are legible.
     """
     classes, numbered = len(counts), len(counts) <= NUMBERED
-    short = [shortened(name) for name in names]
-    upright = max(map(len, short)) > 2
+    upright = max(map(len, names)) > 2
     errors = counts * (1 - np.eye(classes, dtype=counts.dtype))
     figure = Figure(figsize=(WIDTH, WIDTH * 0.95), layout="constrained")
     axes = figure.add_subplot()
@@ -53,8 +52,8 @@ def confusion(counts: np.ndarray, names: list[str]) -> Figure:
             axes.text(middle, actual, f"{hits / of:.2%}", ha="center", va="center", fontsize=7 if upright else 9)
         axes.text(middle, -0.65, "accuracy", ha="center", va="bottom", fontsize=7 if upright else 9, color=QUIET)
     size = None if numbered else max(2.0, 120 / classes)
-    axes.set_xticks(range(classes), short, rotation=90 if upright else 0, fontsize=size)
-    axes.set_yticks(range(classes), short, fontsize=size)
+    axes.set_xticks(range(classes), names, rotation=90 if upright else 0, fontsize=size)
+    axes.set_yticks(range(classes), names, fontsize=size)
     axes.set(xlabel="predicted class", ylabel="actual class", xlim=(-0.5, classes + 0.12 * classes))
     for draw_lines in (axes.hlines, axes.vlines):
         draw_lines(np.arange(classes + 1) - 0.5, -0.5, classes - 0.5, color=LINE, linewidth=0.8)
@@ -99,7 +98,7 @@ def quiet_axes(axes: Axes) -> None:
 
 
 def grid(images: np.ndarray, captions: list[str], ink: bool) -> Figure:
-    """Draw `images` (n, H, W[, 3]), each over its caption of one or more lines; `ink` on black paper is turned."""
+    """Draw `images` (n, H, W[, 3]), each over its caption of one or more lines; `ink` on black paper is inverted."""
     rows, lines = max(1, -(-len(images) // COLUMNS)), "".join(captions[:1]).count("\n") + 1
     side, text = WIDTH / COLUMNS, 0.15 * lines + 0.08  # inches
     high = side * images.shape[1] / images.shape[2]

@@ -14,8 +14,8 @@ WORD = 16  # bits that a state gives out at a time
 def encode(symbols: np.ndarray, contexts: np.ndarray) -> dict[str, str | int]:
     """Return `symbols` (lanes, steps; from 0) for the page, each in its context, a number in `contexts` (lanes, steps).
 
-    In each context the symbols have frequencies of their own. Whoever decodes must know a symbol's context from the
-    symbols before it in its lane.
+    In each context the symbols have frequencies of their own. A symbol's context must follow from the symbols before it
+    in its lane, as the decoder knows no others.
     """
     frequency = frequencies(symbols, contexts)
     start = frequency.cumsum(1) - frequency

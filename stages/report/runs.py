@@ -22,7 +22,7 @@ SECTIONS, SEED = ("download", "split", "train"), "train.seed"  # of params.yaml
 EVALUATE, TRAIN, PREDICTIONS = "metrics/evaluate.json", "metrics/train.json", "plots/predictions.csv"
 CLASSES = "plots/classes.csv"
 OF_CLASSES = ("class", "actual", "predicted")  # columns that have names of classes
-# The files of a run, and what each has at least; first the one that names the classes
+# The files of a run, and the keys or columns that each must have; classes.csv comes first, as it names the classes
 FILES = {
     CLASSES: ("class", "train", "validation", "test"),
     EVALUATE: ("accuracy", "errors", "loss"),
@@ -169,7 +169,7 @@ def reference(commit: str, name: str) -> str:
 def differing(runs: Sequence[Run]) -> dict[str, list[Any]]:
     """Return the params in which `runs` differ, each with the value that each run has; None where it has none.
 
-    Recipes of two names are two files: their names differ, and their values are not compared.
+    Of recipes with two names, only the names are compared, not the values.
     """
     found = {key: [run.params.get(key) for run in runs] for run in runs for key in run.params}
 
@@ -194,8 +194,8 @@ def _contents(commit: str, paths: Sequence[Path]) -> list[bytes | None]:
 def _parsed(name: str, path: str, content: bytes, names: tuple[str, ...], classes: dict[str, int]) -> Any:
     """Return the metrics, or the rows of a table, in `content`; an empty cell is NaN, a class its place in `classes`.
 
-    CLASSES, the first file that is parsed, fills `classes`. Raises StageError if the file is damaged, or if it has none
-    of one of `names`.
+    CLASSES, the first file that is parsed, fills `classes`. Raises StageError if the file is damaged, or if it lacks
+    one of `names`.
     """
     found: Any
     try:
@@ -213,7 +213,7 @@ def _parsed(name: str, path: str, content: bytes, names: tuple[str, ...], classe
                 if column in OF_CLASSES and (unknown := set(cells) - classes.keys()):
                     raise ValueError(f"there is no class {min(unknown)}")
                 found[column] = [classes[of] if column in OF_CLASSES else float(of or "nan") for of in cells]
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, csv.Error) as error:
         merge = re.search(rb"^(<{7}|={7}|>{7})", content, re.MULTILINE)
         damage = "has the marks of a merge (see docs/branches.md)" if merge else f"is damaged ({error})"
         raise StageError(f"{name}: {path} {damage}; {_advice(name)}") from None
@@ -240,7 +240,7 @@ def _advice(name: str) -> str:
 
 
 def resolve(revision: str) -> str:
-    """Return the commit of `revision`: what git calls so or, as in DVC, a branch of a remote or an experiment.
+    """Return the commit of `revision`: a name that git knows or, as in DVC, a branch of a remote or an experiment.
 
     Raises StageError if there is none, or, with the candidates, if several commits have the name.
     """

@@ -18,8 +18,8 @@ function chart({ title, x, y, series, identity }) {
   const marks = series.flatMap((of, number) => drawSeries(drawn, of, number, series.length, across, down));
   const values = element("output", { className: "values", textContent: "Point at the chart to see its values." });
   valuesUnderPointer(drawn, marks, values);
-  const keys = series.map((of, number) => textElement("span", of.name, { className: classOf("key", of, number) }));
-  const legend = element("p", { className: "legend" }, ...keys), caption = textElement("figcaption", title);
+  const keys = series.map((of, number) => element("span", { className: classOf("key", of, number) }, of.name));
+  const legend = element("p", { className: "legend" }, ...keys), caption = element("figcaption", {}, title);
   return element("figure", { className: "chart" }, caption, legend, drawn, values, tableOf(title, series));
 }
 
@@ -118,13 +118,13 @@ function classOf(what, { kind, color, dashed }, number) {
 
 function tableOf(title, series) {
   const names = ["series", ...new Set(series.flatMap((of) => of.points.flatMap((point) => Object.keys(point.values))))];
-  const rowOf = (cells, kind) => element("tr", {}, ...cells.map((cell) => textElement(kind, cell ?? "")));
+  const rowOf = (cells, kind) => element("tr", {}, ...cells.map((cell) => element(kind, {}, cell ?? "")));
   const rows = series.flatMap((of) => of.points.map(({ values }) => ({ series: of.name, ...values })));
   const head = element("thead", {}, rowOf(names, "th"));
   const body = element("tbody", {}, ...rows.map((row) => rowOf(names.map((name) => row[name]), "td")));
-  const table = element("table", {}, textElement("caption", title), head, body);
+  const table = element("table", {}, element("caption", {}, title), head, body);
   const scroll = element("div", { className: "scroll", tabIndex: 0 }, table);
-  return element("details", {}, textElement("summary", "Values as a table"), scroll);
+  return element("details", {}, element("summary", {}, "Values as a table"), scroll);
 }
 
 function path(points) {

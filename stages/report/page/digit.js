@@ -27,7 +27,7 @@ function findDigits(ink, side) {
   return groups.map((group) => cut(ink, side, labels, group));
 }
 
-// Marks are what hangs together; `labels` has for each pixel the number of its mark, from 1, or 0 for paper
+// A mark is ink whose pixels touch; `labels` has for each pixel the number of its mark, from 1, or 0 for paper
 function findMarks(ink, side) {
   const labels = new Int32Array(ink.length), marks = [], open = [];
   for (let start = 0; start < ink.length; start++) {

@@ -22,7 +22,7 @@ function canvasOf(image) {
 
 // The rows of the test images of each label that `run` classifies as each class: rows[label][class]
 function rowsOf(run) {
-  const rows = eachClass(() => eachClass(() => []));
+  const rows = NAMES.map(() => NAMES.map(() => []));
   labels.forEach((label, row) => rows[label][run.predicted[row]].push(row));
   return rows;
 }
@@ -31,21 +31,19 @@ function rowsOf(run) {
 function matrixOf(run, rows, most) {
   const table = element("table", { className: CLASSES <= 12 ? "matrix few" : "matrix" }), body = element("tbody");
   const upright = NAMES.some((name) => name.length > 2) ? "upright" : "";
-  const heads = NAMES.map((name) => textElement("th", name, { scope: "col", title: name, className: upright }));
+  const heads = NAMES.map((name) => element("th", { scope: "col", title: name, className: upright }, name));
   const head = element("tr", {}, element("td"), ...heads);
-  table.style.setProperty("--names", longestName());
   table.style.setProperty("--classes", CLASSES);
-  head.append(textElement("th", "accuracy", { scope: "col" }));
-  table.append(textElement("caption", "Rows: label. Columns: class that the net predicts."));
+  head.append(element("th", { scope: "col" }, "accuracy"));
+  table.append(element("caption", {}, "Rows: label. Columns: class that the net predicts."));
   table.append(element("thead", {}, head), body);
-  for (const actual of eachClass((digit) => digit)) {
-    const cells = rows[actual], name = NAMES[actual];
-    const row = element("tr", {}, textElement("th", name, { scope: "row", title: name }));
+  rows.forEach((cells, actual) => {
+    const name = NAMES[actual], row = element("tr", {}, element("th", { scope: "row", title: name }, name));
     cells.forEach((of, predicted) => row.append(element("td", {}, cellOf(run, of, actual, predicted, most))));
     row.append(element("td", { textContent: percent(cells[actual].length / cells.flat().length, 2) }));
     body.append(row);
-  }
-  moveWithArrows(table, CLASSES);
+  });
+  moveWithArrows(table, () => CLASSES);
   return table;
 }
 
@@ -89,7 +87,7 @@ function moveWithArrows(parent, columns) {
   const buttons = [...parent.querySelectorAll("button")];
   buttons.forEach((button, at) => (button.tabIndex = at ? -1 : 0));
   parent.onkeydown = (event) => {
-    const wide = typeof columns === "function" ? columns() : columns;
+    const wide = columns();
     const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -wide, ArrowDown: wide }[event.key];
     const from = buttons.indexOf(event.target), to = buttons[from + step];
     if (!to) return;

@@ -23,6 +23,7 @@ function redraw() {
 
 // What the net gets: {image, height, width}, with the size of the ink, or {message}, that says why there is nothing
 function seen() {
+  if (!nets[chosen.net]) return { message: "This page cannot run the net, which is a class of Python." };
   if (!DRAWN) return drawing.row === null ? { message: `Choose a test ${data.noun} below.` } : { image: imageAt(drawing.row) };
   const { data: rgba } = pen.getImageData(0, 0, WIDTH, HEIGHT), ink = new Uint8Array(WIDTH * HEIGHT);
   for (let at = 0; at < ink.length; at++) ink[at] = rgba[4 * at];
@@ -30,11 +31,7 @@ function seen() {
   if (asItIs) return { image: shrunk(ink), height: HIGH, width: WIDE };
   const found = CENTRED ? findDigits(ink, WIDTH) : [];
   if (found.length === 1) return { ...found[0], image: asMnist(found[0]) };
-  return { message: found.length ? `${found.length} separate marks. Draw one ${data.noun}.` : `Draw ${aNoun()}.` };
-}
-
-function aNoun() {
-  return `${/^[aeiou]/.test(data.noun) ? "an" : "a"} ${data.noun}`;
+  return { message: found.length ? `${found.length} separate marks. Draw one ${data.noun}.` : `Draw ${A_NOUN}.` };
 }
 
 // The mean of each of the blocks that are a pixel for the net: a test image that was changed stays where it is
@@ -51,14 +48,13 @@ function shrunk(ink) {
 // Everything that follows from the drawing, now
 function update() {
   redraw();
-  const found = seen(), { image, message } = found, net = nets[chosen.net];
-  const layers = image && net ? forward(net, image) : [];
+  const found = seen(), { image, message } = found;
+  const layers = image ? forward(nets[chosen.net], image) : [];
   const probabilities = layers.length ? softmax(layers.at(-1).values) : null;
   say(probabilities ? answerOf(probabilities, found) : message, probabilities);
   showBars(probabilities);
   showPixels(document.getElementById("seen"), image ?? new Uint8Array(VALUES));
   showMaps(layers);
-  document.body.classList.toggle("blank", !image);
 }
 
 function say(answer, probabilities) {
@@ -66,9 +62,9 @@ function say(answer, probabilities) {
   const label = drawing.row === null ? null : labels[drawing.row];
   const changed = drawing.strokes.length ? ", changed" : "";
   const right = probabilities && probabilities.indexOf(Math.max(...probabilities)) === label;
-  const verdict = right ? "as labelled" : "not as labelled";
+  const verdict = probabilities ? ` Classified ${right ? "" : "not "}as labelled.` : "";
   document.getElementById("about").textContent =
-    label === null ? "" : `Test ${data.noun} ${drawing.row}${changed}: label ${NAMES[label]}. Classified ${verdict}.`;
+    label === null ? "" : `Test ${data.noun} ${drawing.row}${changed}: label ${NAMES[label]}.${verdict}`;
 }
 
 function showBars(probabilities) {
@@ -81,7 +77,7 @@ function showBars(probabilities) {
   });
 }
 
-// The maps of the convolutions side by side, blue above 0 and red below, each layer on a scale of its own
+// The maps of the convolutions side by side, blue above 0 and orange below, each layer on a scale of its own
 function showMaps(layers) {
   document.querySelectorAll("#maps canvas").forEach((canvas) => {
     const made = layers.find((layer) => layer.name === canvas.dataset.layer);
@@ -102,7 +98,9 @@ function showMaps(layers) {
 }
 
 function begin(point) {
-  drawing.strokes.push({ points: [point], erases: drawing.erasing });
+  const stroke = { points: [point], erases: drawing.erasing };
+  drawing.strokes.push(stroke);
+  return stroke;
 }
 
 function undo() {
@@ -122,18 +120,18 @@ function pointOf(event) {
 }
 
 function drawWithPointer() {
-  let due = false;
+  let due = false, stroke = null;
   const isDrawing = (event) => square.hasPointerCapture(event.pointerId);
   square.addEventListener("pointerdown", (event) => {
     if (event.button || !event.isPrimary) return;
     square.setPointerCapture(event.pointerId);
-    begin(pointOf(event));
+    stroke = begin(pointOf(event));
     update();
   });
   square.addEventListener("pointermove", (event) => {
-    if (!isDrawing(event) || !drawing.strokes.length) return;
+    if (!isDrawing(event) || !drawing.strokes.includes(stroke)) return; // it was undone meanwhile
     const moves = event.getCoalescedEvents?.() ?? [];
-    drawing.strokes.at(-1).points.push(...(moves.length ? moves : [event]).map(pointOf));
+    stroke.points.push(...(moves.length ? moves : [event]).map(pointOf));
     if (!due) requestAnimationFrame(() => ((due = false), update()));
     due = true;
   });

@@ -10,10 +10,6 @@ function element(name, properties = {}, ...children) {
   return made;
 }
 
-function textElement(name, text, properties = {}) {
-  return element(name, { ...properties, textContent: text });
-}
-
 function percent(share, decimals = 1) {
   return `${(100 * share).toFixed(decimals)}%`;
 }

@@ -4,17 +4,8 @@ const testImages = decodeImages(data.images);
 const nets = data.runs.map((run) => run.net && decodeNet(run.net));
 const chosen = { net: nets.length - 1 };
 
-function eachClass(make) {
-  return Array.from({ length: CLASSES }, (_, place) => make(place));
-}
-
 function shortened(name, most) {
   return name.length <= Math.max(most, 2) ? name : `${name.slice(0, Math.max(most, 2) - 1)}…`;
-}
-
-// The room for the names of the classes, as CSS has it
-function longestName() {
-  return `${Math.min(14, Math.max(...NAMES.map((name) => name.length))) + 1}ch`;
 }
 
 function count(number, thing) {
@@ -63,10 +54,12 @@ function choose(number) {
 }
 
 const bars = document.getElementById("bars");
-bars.style.setProperty("--names", longestName());
+// The room for the names of the classes
+const longest = Math.min(14, Math.max(...NAMES.map((name) => name.length)));
+document.documentElement.style.setProperty("--names", `${longest + 1}ch`);
 if (CLASSES > 12) bars.tabIndex = 0; // it scrolls
 bars.append(...NAMES.map((name) => {
-  const of = textElement("span", name, { title: name });
+  const of = element("span", { title: name }, name);
   return element("li", {}, of, element("span", { className: "bar" }), element("span"));
 }));
 document.querySelectorAll("[name=net]").forEach((radio) => {
@@ -85,5 +78,5 @@ if (DRAWN) {
 showMatrices();
 showGroups();
 showCharts();
-if (!DRAWN) drawing.row = data.groups[0].rows[0] ?? data.images.rows?.[0] ?? 0;
+if (!DRAWN) drawing.row = data.groups[0].rows.find((row) => !placeOf || placeOf.has(row)) ?? data.images.rows?.[0] ?? 0;
 choose(chosen.net);

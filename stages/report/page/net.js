@@ -4,7 +4,7 @@
 function forward(net, pixels) {
   const values = Float32Array.from(pixels, (pixel) => pixel / 255);
   let made = { channels: CHANNELS, height: HIGH, width: WIDE, values };
-  return net.layers.map((layer) => {
+  return net.map((layer) => {
     made = { ...made, ...LAYERS[layer.kind](made, layer), name: layer.name };
     return made;
   });
@@ -18,7 +18,7 @@ function softmax(logits) {
 
 // `net` with its numbers decoded: weights of 16 bits are in units of their output channel
 function decodeNet({ exact, layers }) {
-  const decoded = layers.map((layer) => {
+  return layers.map((layer) => {
     const of = { ...layer };
     for (const key of ["bias", "scale", "shift", "units"]) if (key in of) of[key] = numbers(of[key], Float32Array);
     if ("weights" in of) {
@@ -27,7 +27,6 @@ function decodeNet({ exact, layers }) {
     }
     return of;
   });
-  return { layers: decoded };
 }
 
 const LAYERS = {
