@@ -4,6 +4,9 @@ import hashlib
 import math
 import multiprocessing
 import platform
+import shlex
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,6 +18,7 @@ import torch
 from stages.net import inference
 from stages.net.kernels import compiler
 from tests import steps
+from tests.conftest import PROJECT
 
 SMALL = {"relu": compiler.KERNELS["relu"]}
 
@@ -130,6 +134,39 @@ def test_a_cache_that_cannot_be_written_is_done_without(
     (tmp_path / "cache").write_text("")
     assert works(compiler.load(small, tmp_path / "cache" / "kernels"))
     assert "going on without the cache of kernels: " in capfd.readouterr().err
+
+
+LOAD = """
+import sys
+from pathlib import Path
+from stages.net.kernels import compiler
+from tests.test_kernels import SMALL, works
+
+compiler.KERNELS = SMALL
+assert works(compiler.load(compiler.host(), Path(sys.argv[1])))
+"""
+
+
+@pytest.mark.parametrize(
+    ("mount", "message"),
+    [
+        ("mount -t tmpfs -o size=4k none $0; head -c 4096 /dev/zero > $0/filler", "No space left on device"),
+        ("mount --bind $0 $0; mount -o remount,bind,ro $0", "Read-only file system"),
+    ],
+    ids=["full", "read-only"],
+)
+def test_a_full_disk_is_no_obstacle(tmp_path: Path, mount: str, message: str) -> None:
+    """Nor is one that cannot be written: the kernels work, and a line says why there is no cache. No file is left."""
+    alone = ["unshare", "--map-root-user", "--mount", "sh", "-ec"]
+    if subprocess.run([*alone, mount, tmp_path], capture_output=True).returncode:
+        pytest.skip("needs user namespaces, to mount a disk")
+    load = f'{mount}; {shlex.quote(sys.executable)} -c "$1" $0; ls $0'
+    done = subprocess.run([*alone, load, tmp_path, LOAD], cwd=PROJECT, capture_output=True, text=True, check=True)
+    first, second = done.stderr.splitlines()
+    assert first == "compiling the kernels for this processor, once"
+    assert second.startswith(f"going on without the cache of kernels: {tmp_path}/")
+    assert second.endswith(f".o: {message}")
+    assert done.stdout.split() == ["filler"] * ("filler" in mount)
 
 
 def load_and_tell(folder: Path) -> bool:

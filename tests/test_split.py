@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -78,6 +79,19 @@ def test_a_class_left_empty_is_refused(finished: Clone, tmp_path: Path, fraction
     part = "validation" if fraction == "0.001" else "train"
     assert f" in {part}; change split.validation_fraction" in failed.stderr
     assert not (clone.path / "data/split").exists()
+
+
+def test_a_full_disk_is_named(finished: Clone, tmp_path: Path) -> None:
+    """With the file that it has no room for, of which nothing is left."""
+    clone = finished.copy(tmp_path / "clone")
+    shutil.rmtree(clone.path / "data/split")
+    (clone.path / "data/split").mkdir()
+    alone, mount = ["unshare", "--map-root-user", "--mount", "sh", "-ec"], "mount -t tmpfs -o size=4k none data/split"
+    if subprocess.run([*alone, mount], cwd=clone.path, capture_output=True).returncode:
+        pytest.skip("needs user namespaces, to mount a small disk")
+    failed = clone.run(*alone, f"{mount}; python -m stages.split || ls -A data/split; false", status=1)
+    assert failed.stderr == "error: data/split/train.npy: No space left on device\n"
+    assert failed.stdout == ""
 
 
 def test_digits_have_no_groups(finished: Clone, tmp_path: Path) -> None:

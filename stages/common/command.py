@@ -101,9 +101,7 @@ def exit_status(main: Callable[[], int | None]) -> int:
     except StageError as failure:
         print(f"error: {failure}", file=sys.stderr)
     except OSError as error:
-        # the second name is the file's place, the first that of its temporary copy
-        where = error.filename2 or error.filename or "input/output"
-        print(f"error: {where}: {error.strerror or error}", file=sys.stderr)
+        print(f"error: {error.filename or 'input/output'}: {error.strerror or error}", file=sys.stderr)
     except KeyboardInterrupt:
         print("interrupted: nothing half-written was left", file=sys.stderr)
         return INTERRUPTED

@@ -19,7 +19,10 @@ DIGITS = 6  # after the point, of every float in a tracked file
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Put `content` at `path` in one step: whoever looks finds the old file or the new one, never a part."""
+    """Put `content` at `path` in one step: whoever looks finds the old file or the new one, never a part.
+
+    Raises OSError, which names `path`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_stale(path.parent, glob.escape(path.name))
     temporary = path.with_name(f"{path.name}.{platform.node()}.{os.getpid()}.tmp")
@@ -29,6 +32,8 @@ def write_whole(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:  # that of a full disk names no file
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
