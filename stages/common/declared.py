@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from stages.common import settings
 from stages.common.errors import StageError
@@ -17,30 +16,25 @@ IGNORED = re.compile(r"__pycache__/|\.tmp$")  # as .dvcignore has it
 
 def fingerprint(stage: str) -> Fingerprint:
     """Return what each dependency of `stage` in dvc.yaml is: a file by its SHA-256, a param by its value as JSON."""
-    params = settings.read(settings.PARAMS)
     declared = settings.read(Path("dvc.yaml"))["stages"][stage]
     found: Fingerprint = {}
-    for dep in (Path(_filled(params, dep)) for dep in declared["deps"]):
+    for dep in map(Path, map(_filled, declared["deps"])):
         for file in sorted(dep.rglob("*")) if dep.is_dir() else [dep]:
             if file.is_file() and not IGNORED.search(file.as_posix()):
                 with file.open("rb") as content:
                     found[file.as_posix()] = hashlib.file_digest(content, "sha256").hexdigest()
     for param in declared.get("params", []):
         if isinstance(param, dict):  # a params file as a whole
-            (name,) = (_filled(params, name) for name in param)
+            (name,) = map(_filled, param)
             found[name] = json.dumps(settings.read(Path(name)), sort_keys=True)
         else:
-            found[f"{settings.PARAMS}: {param}"] = json.dumps(_param(params, param), sort_keys=True)
+            found[f"{settings.PARAMS}: {param}"] = json.dumps(settings.value(param), sort_keys=True)
     return found
 
 
-def _filled(params: Any, name: str) -> str:
+def _filled(name: str) -> str:
     """Return `name` with the params in it that DVC fills in, such as `${train.recipe}`."""
-    return re.sub(r"\$\{([^}]+)\}", lambda key: str(_param(params, key[1])), name)
-
-
-def _param(params: Any, key: str) -> Any:
-    return settings.look_up(params, key, str(settings.PARAMS))
+    return re.sub(r"\$\{([^}]+)\}", lambda key: str(settings.value(key[1])), name)
 
 
 @contextmanager

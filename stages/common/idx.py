@@ -14,8 +14,7 @@ def encode(values: np.ndarray) -> bytes:
     for code, dtype in DTYPES.items():
         if values.dtype == np.dtype(dtype).newbyteorder("="):
             header = np.array([code << 8 | values.ndim, *values.shape], dtype=">u4")
-            flat = np.ascontiguousarray(values, dtype).reshape(-1).view(np.uint8)
-            return b"".join([header.tobytes(), flat.data])
+            return b"".join([header.tobytes(), np.ascontiguousarray(values, dtype).data])
     raise TypeError(f"got {values.dtype}, expected uint8 or int32")
 
 

@@ -62,9 +62,3 @@ def images(part: Part) -> np.ndarray:
 def labels(part: Part) -> np.ndarray:
     """Return the labels (n; uint8, from 0) of `part`. Raises StageError if the file is damaged."""
     return idx.read(FOLDER / f"{part}-labels-idx1-ubyte")
-
-
-def groups() -> np.ndarray | None:
-    """Return the group (n; int32) of each training image, such as who wrote it; None if nobody says."""
-    path = FOLDER / "train-groups-idx1-int"
-    return idx.read(path) if path.is_file() else None

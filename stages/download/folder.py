@@ -74,11 +74,14 @@ def listed(place: Path) -> Folder:
                 elif not path.name.startswith("."):
                     found.fault("no PNG or JPEG by its name", of)
     if len(roots) == 1 and (place / "test.txt").is_file():
-        found.test = set((place / "test.txt").read_text(encoding="utf-8").splitlines())
+        found.test = set((place / "test.txt").read_text("utf-8", errors="replace").splitlines())
         for name in sorted(found.test - set(found.labels)):
             found.fault("a line of test.txt that names no picture", name)
     _read_groups(found)
-    _check_counts(found)
+    if not FEWEST <= len(found.labels) <= MOST:
+        found.fault(f"expected {FEWEST:,} to {MOST:,} pictures, in a folder for each class", f"{len(found.labels):,}")
+    if not 2 <= len(found.classes) <= 100:
+        found.fault("expected 2 to 100 classes", f"{len(found.classes)}")
     return found
 
 
@@ -86,24 +89,17 @@ def _read_groups(found: Folder) -> None:
     path = found.place / "groups.csv"
     if not path.is_file():
         return
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:  # spreadsheets write a mark in front
         rows = list(csv.DictReader(file))
     if not rows or not {"file", "group"} <= set(rows[0]):
         found.fault("expected the columns file and group", "groups.csv")
         return
-    found.groups = {row["file"]: row["group"] for row in rows}
-    for name in found.labels.keys() - found.groups.keys():
-        found.fault("a picture without a line in groups.csv", name)
+    found.groups = {row["file"]: row["group"] for row in rows if row["group"]}
+    for name in sorted(found.labels.keys() - found.groups.keys()):
+        found.fault("a picture without a group in groups.csv", name)
     in_test = {found.groups.get(name) for name in found.test}
     for group in sorted({found.groups.get(name, "") for name in found.labels.keys() - found.test} & in_test):
         found.fault("a group of groups.csv in the training and in the test part", group)
-
-
-def _check_counts(found: Folder) -> None:
-    if not FEWEST <= len(found.labels) <= MOST:
-        found.fault(f"expected {FEWEST:,} to {MOST:,} pictures, in a folder for each class", f"{len(found.labels):,}")
-    if not 2 <= len(found.classes) <= 100:
-        found.fault("expected 2 to 100 classes", f"{len(found.classes)}")
 
 
 def arrays(place: Path, data: raw.Description) -> dict[str, np.ndarray]:

@@ -47,8 +47,7 @@ def main() -> None:
             other.unlink()  # of another data set, where DVC did not remove it before
     for file, values in contents.items():
         files.write_whole(raw.FOLDER / file, idx.encode(values))
-    described = raw.Description(**chosen.model_dump(include=set(raw.Description.model_fields)))
-    files.write_json(raw.DESCRIPTION, described.model_dump())
+    files.write_json(raw.DESCRIPTION, chosen.model_dump(include=set(raw.Description.model_fields)))
     sizes = [len(arrays[f"{part}-labels"]) for part in ("train", "t10k")]
     print(f"{raw.FOLDER}: {name}, {sizes[0]:,} training and {sizes[1]:,} test images")
 

@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from stages.common import errors, files, raw, settings
+from stages.common import errors, files, idx, raw, settings
 
 TRAIN, VALIDATION = Path("data/split/train.npy"), Path("data/split/validation.npy")
 METRICS, CLASS_COUNTS = Path("metrics/data.json"), Path("plots/classes.csv")
@@ -61,12 +61,13 @@ def main() -> None:
 
 def read_groups(count: int) -> np.ndarray:
     """Return the group (n) of each of the `count` training images. Raises StageError if nobody says which."""
-    groups = raw.groups()
-    if groups is None:
+    path = raw.FOLDER / "train-groups-idx1-int"
+    if not path.is_file():
         raise errors.StageError(
             "params.yaml: split.method: got 'group', but nobody says which images belong together; expected"
             " 'stratified', or a data set with groups: 'mnist', 'qmnist', or pictures with a groups.csv"
         )
+    groups = idx.read(path)
     if groups.shape != (count,):
         raise errors.StageError(f"{raw.FOLDER}: {groups.shape} groups of {count} images; delete it and run `dvc repro`")
     return groups
