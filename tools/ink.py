@@ -64,7 +64,7 @@ def ink_of(grey: np.ndarray) -> np.ndarray:
 def paper_of(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return which pixels of `grey` are paper, and which are on the page, that is paper or ink (height, width; bool).
 
-    Paper is flat, and reaches the frame. But flat ground with marks on it that does not is a page: on a desk, say.
+    Paper is flat, and reaches the frame. Flat ground that does not, but has marks on it, is a page: on a desk, say.
     """
     everywhere = np.ones(grey.shape, dtype=bool)
     side, edge = max(grey.shape), ends(grey)
@@ -102,7 +102,7 @@ def thickness(zone: np.ndarray) -> float:
 
 
 def with_marks(zone: np.ndarray, grey: np.ndarray) -> np.ndarray:
-    """Return `zone` (bool) and what it encloses; nothing if there are no marks of some size and contrast among that."""
+    """Return `zone` (bool) and what it encloses, or nothing, if it encloses no marks of some size and contrast."""
     page = ndimage.binary_fill_holes(zone)
     other = page & ~zone & (abs(grey - np.median(grey[zone])) > CONTRAST)
     marks = ndimage.find_objects(ndimage.label(other, NEIGHBOURS)[0])
@@ -134,8 +134,7 @@ def rules(ink: np.ndarray) -> np.ndarray:
 def opened(ink: np.ndarray, length: int, axis: int) -> np.ndarray:
     """Return those of the runs in `ink` (bool) along `axis` that have more than about `length` pixels."""
     size = 3 + 2 * (length // 2)
-    runs = ndimage.minimum_filter1d(ink.astype(np.uint8), size, axis)
-    return ndimage.maximum_filter1d(runs, size, axis).astype(bool)
+    return ndimage.grey_opening(ink.astype(np.uint8), np.roll((size, 1), axis)).astype(bool)
 
 
 def grouped(marks: np.ndarray, boxes: np.ndarray) -> list[np.ndarray]:

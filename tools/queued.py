@@ -67,7 +67,8 @@ class Queue:
         return [task["rev"] for task in tasks if task["name"] in self._names and task["status"] in states]
 
     def _start(self) -> None:
-        # In a session of its own: Ctrl-C is not for the workers. Without our pipes: who reads them waits for the end
+        # In a session of its own, so that Ctrl-C does not end the workers; without our pipes, as who reads these would
+        # wait until the workers end
         start = [sys.executable, "-m", "dvc", "queue", "start", "--jobs", str(self._jobs)]
         null = subprocess.DEVNULL
         started = subprocess.run(start, start_new_session=True, stdin=null, stdout=null, stderr=null)  # noqa: S603

@@ -1,6 +1,7 @@
 """A search by Optuna: TPE proposes params, each trial is an experiment, and a trial that falls behind is stopped.
 
-What a trial is told depends on the trials before it alone, and these are experiments with the same bits on every run.
+Which params a trial gets depends only on the trials before it, and these are experiments with the same bits on every
+run.
 So the same search proposes the same trials, and goes on where it was stopped: trials that exist are read, not run.
 A job of a cluster trains to the end: its trial is read afterwards, and counts as stopped where it would have been.
 """

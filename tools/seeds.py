@@ -21,7 +21,7 @@ MEASURES: dict[str, Callable[[Run], float]] = {
 def compare_seeds(named: Sequence[Sequence[Run]]) -> dict[str, Any]:
     """Return mean and spread of each group of runs over several seeds and, of two lists `named`, whether they differ.
 
-    Raises StageError if one of two lists is not one group of two runs or more, or if a single list has no such group.
+    Each of two lists must be one group of two runs or more; a single list must have such a group. Raises StageError.
     """
     groups = []
     for part in map(groups_of, named):
@@ -99,8 +99,7 @@ def difference(first: dict[int, float], second: dict[int, float], confidence: fl
     parts = [(deviation**2 / len(sample), len(sample)) for sample, deviation in zip(samples, deviations, strict=True)]
     freedom = sum(part for part, _ in parts) ** 2 / sum(part**2 / (count - 1) for part, count in parts)
     error = math.sqrt(sum(part for part, _ in parts))
-    half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * error
-    found["interval"] = [seen - half, seen + half]
+    found["interval"] = [float(end) for end in stats.t.interval(confidence, freedom, seen, error)]
     found["p"] = p = 2 * float(stats.t.sf(abs(seen) / error, freedom))
     found["seeds_to_tell"] = seeds_to_tell(seen, *deviations, confidence=confidence) if seen else None
     if p <= 1 - confidence:

@@ -121,13 +121,12 @@ def page(name: str, groups: Groups, found: dict[str, Any], missing: Sequence[str
     shown = []
     for (group, members), of in zip(groups.items(), found["groups"], strict=True):
         columns = ("examples", "mean", "deviation")
-        validation = {key: of["validation"][key] for key in ("mean", "deviation")}
         measured = [
             {"name": run.name, "seed": run.seed, **{measure: value(run) for measure, value in MEASURES.items()}}
             for run in members
         ]
         curves = [dict(zip(columns, map(float, row), strict=True)) for row in zip(*curve(members), strict=True)]
-        shown.append({"name": group, "curve": curves, "runs": measured, **validation})
+        shown.append({"name": group, "curve": curves, "runs": measured, **of["validation"]})
     header, cells = table(groups, found)
     return render(
         SOURCE / "study.html.jinja",

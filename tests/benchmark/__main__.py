@@ -65,7 +65,7 @@ def time_fast(rounds: int, seeds: int) -> None:
     deviation = f", standard deviation {stdev(accuracies):.3f}" if seeds > 1 else ""
     row(f"`fast`: test accuracy, mean of {seeds} seeds", f"{mean(accuracies):.3f} %{deviation}")
     row("`fast`: training", spread([run["seconds"] for run in runs], " s"))
-    row("`fast`: arithmetic over the machine's fused multiply-adds", spread([100 * share for share in shares], " %"))
+    row("`fast`: share of the multiply-adds in registers alone", spread([100 * share for share in shares], " %"))
     row("`fast`: peak memory of the stage train", f"{stage_train('fast', 0)[1] / 1e9:.2f} GB")
     row("the first compilation of the kernels, CPU", spread([apart(ours.compilation) for _ in range(rounds)], " s"))
 
@@ -106,8 +106,8 @@ def time_workers(rounds: int, seeds: int) -> None:
     for _ in range(rounds):
         ratios.append(seconds(1) / seconds(2))
         machine += [apart(ours.fma_peak, 2) / apart(ours.fma_peak, 1) for _ in range(3)]
-    row("`fast`: two workers, times one", spread(ratios))
-    row("operations in registers on two cores, times one", spread(machine))
+    row("`fast`: speed-up from one worker to two", spread(ratios))
+    row("arithmetic in registers: speed-up from one core to two", spread(machine))
 
 
 def time_pipeline(rounds: int, seeds: int) -> None:
