@@ -9,7 +9,7 @@ from stages.net.calls import now
 from stages.net.operations import dense
 from stages.net.workers import Workers
 
-BATCH_SIZE = 200  # for speed and memory alone; it changes no bit, and stands in no params file
+BATCH_SIZE = 64  # for memory alone: it changes no bit, and stands in no params file
 
 
 def scaled(images: Tensor) -> Tensor:
