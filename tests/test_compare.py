@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from statistics import mean, stdev
@@ -59,6 +60,9 @@ def test_two_branches_on_a_clone_without_cache(compared: Clone, tmp_path: Path) 
     ours, theirs = right(clone, "main"), right(clone, "origin/quick")
     assert [run["name"] for run in found["runs"]] == ["main", "origin/quick"]
     assert [run["only_right"] for run in found["runs"]] == [sorted(ours - theirs), sorted(theirs - ours)]
+    labels = [row["actual"] for row in csv.DictReader((clone.path / "plots/predictions.csv").open())]
+    classes = Counter(labels[row] for row in ours - theirs)
+    assert found["runs"][0]["only_right_by_class"] == classes
     assert found["runs"][0]["metrics"]["accuracy"] == len(ours) / 500
     assert found["params"] == {"train.recipe": ["fast", "quick"]}
     counts = f"{len(ours - theirs)} against {len(theirs - ours)} images that only main or only origin/quick"
@@ -68,6 +72,7 @@ def test_two_branches_on_a_clone_without_cache(compared: Clone, tmp_path: Path) 
     printed = clone.run(*COMPARE, "main", "origin/quick").stdout
     assert found["verdict"] in printed
     assert f"{len(ours) / 500:.2%} (" in printed
+    assert re.search(rf"^their classes +{classes.most_common(1)[0][0]} \({max(classes.values())}\), ", printed, re.M)
     assert "| train.recipe " in clone.run(*COMPARE, "main", "origin/quick", "--md").stdout
 
 
@@ -259,7 +264,7 @@ DAMAGES: list[tuple[str, Callable[[str], str], str]] = [
     ("plots/per_class.csv", lambda text: text.replace("\n3,", "\nthree,"), "is damaged (there is no class three"),
     ("plots/training.csv", lambda text: text.rsplit(",", 2)[0], "is damaged (a row has "),
     ("plots/classes.csv", lambda text: "", "is damaged ("),
-    ("plots/classes.csv", lambda text: text + '"' + 50_000 * "0,\n", "is damaged (field larger than field limit"),
+    ("plots/classes.csv", lambda text: text + '"' + 70_000 * "0,\n", "is damaged (field larger than field limit"),
     ("plots/reliability.csv", lambda text: text.replace("upper", "Upper"), "has no upper"),
     ("metrics/evaluate.json", lambda text: text.replace('"errors": ', '"errors": 1'), "errors, plots/predictions.csv "),
 ]

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import http.server
 import json
+import re
 import shutil
 import sys
 import threading
@@ -611,7 +612,7 @@ def test_the_likeliest_of_many_classes_is_seen(clone: Clone, browser: Browser) -
 
 
 @pytest.mark.slow
-def test_predict_and_export_know_the_names(photos: Clone) -> None:
+def test_predict_and_export_know_the_names(photos: Clone, tmp_path: Path) -> None:
     """A picture file is classified by name as evaluate did it; the ONNX file has the names."""
     import onnxruntime
 
@@ -620,11 +621,25 @@ def test_predict_and_export_know_the_names(photos: Clone) -> None:
     said = json.loads(photos.run(sys.executable, "-m", "tools.predict", "--json", *names).stdout)
     rows = list(csv.DictReader((photos.path / "plots/predictions.csv").open()))
     assert [answer["class"] for answer in said] == [row["predicted"] for row in rows]
-    photos.run(sys.executable, "-m", "tools.export")
-    session = onnxruntime.InferenceSession(photos.path / "model.onnx")
+    clone = photos.copy(tmp_path / "clone")
+    clone.run(sys.executable, "-m", "tools.export")
+    session = onnxruntime.InferenceSession(clone.path / "model.onnx")
     assert json.loads(session.get_modelmeta().custom_metadata_map["classes"]) == ["china", "flower"]
     (logits,) = session.run(["logits"], {"images": arrays(photos, "t10k")[0]})
     assert [["china", "flower"][place] for place in logits.argmax(1)] == [row["predicted"] for row in rows]
+
+
+@pytest.mark.slow
+def test_compare_knows_the_names(photos: Clone, tmp_path: Path) -> None:
+    """One picture of china that is misclassified in the workspace alone: so it says."""
+    clone = photos.copy(tmp_path / "clone")
+    predictions = clone.path / "plots/predictions.csv"
+    predictions.write_text(predictions.read_text().replace("\nchina,china,", "\nchina,flower,", 1))
+    errors = json.loads((clone.path / "metrics/evaluate.json").read_text())["errors"]
+    clone.replace("metrics/evaluate.json", f'"errors": {errors}', f'"errors": {errors + 1}')
+    clone.replace("metrics/train.json", '"weights_sha256": "', '"weights_sha256": "0')
+    printed = clone.run(sys.executable, "-m", "tools.compare", "HEAD").stdout
+    assert re.search(r"^their classes +china \(1\)$", printed, re.M)
 
 
 @pytest.mark.slow

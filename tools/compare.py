@@ -72,8 +72,11 @@ def of_two(first: Run, second: Run, compared: dict[str, Any]) -> Table:
     rows += [[name, *(texts.get(name, "") for texts in shown)] for name in {**shown[0], **shown[1]}]
     only = [run["only_right"] for run in compared["runs"]]
     rows.append(["images only it classifies correctly", *(str(len(of)) for of in only)])
-    listed = [", ".join(map(str, of[:LISTED])) + (", …" if len(of) > LISTED else "") for of in only]
-    return ["", first.name, second.name], [*rows, ["their numbers in the test set", *listed]], [36, 30, 30]
+    of_classes = [[f"{name} ({count})" for name, count in of["only_right_by_class"].items()] for of in compared["runs"]]
+    for name, lists in (("their classes", of_classes), ("their numbers in the test set", only)):
+        listed = [", ".join(map(str, of[:LISTED])) + (", …" if len(of) > LISTED else "") for of in lists]
+        rows.append([name, *listed])
+    return ["", first.name, second.name], rows, [36, 30, 30]
 
 
 def of_seeds(compared: dict[str, Any]) -> Table:

@@ -1,5 +1,6 @@
 """Whether two nets differ by more than chance: the test images that one alone classifies correctly, and a verdict."""
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,24 @@ def compare(first: Run, second: Run) -> dict[str, Any]:
     p = mcnemar(len(only_first), len(only_second))
     return {
         "runs": [
-            {"name": run.name, "metrics": run.metrics, "accuracy_interval": run.interval, "only_right": only.tolist()}
+            {
+                "name": run.name,
+                "metrics": run.metrics,
+                "accuracy_interval": run.interval,
+                "only_right": only.tolist(),
+                "only_right_by_class": by_class(run, only),
+            }
             for run, only in ((first, only_first), (second, only_second))
         ],
         "params": differing([first, second]),
         "mcnemar_p": p,
         "verdict": verdict(first, second, len(only_first), len(only_second), p),
     }
+
+
+def by_class(run: Run, rows: np.ndarray) -> dict[str, int]:
+    """Return how many of the test images `rows` each class has, the most first; only classes that have some."""
+    return dict(Counter(run.names[int(place)] for place in run.predictions["actual"][rows]).most_common())
 
 
 def verdict(first: Run, second: Run, only_first: int, only_second: int, p: float) -> str:
