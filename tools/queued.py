@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dvc.cli import main as dvc
 from dvc.repo import Repo
+from dvc.repo.experiments.queue.celery import LocalCeleryQueue
 
 from stages.common.errors import StageError
 from tools.planned import Planned
@@ -32,7 +33,7 @@ class Queue:
         """Queue `missing` and start the queue. What had failed under their names is forgotten."""
         with Repo() as repo:
             queue = repo.experiments.celery_queue
-            if not queue.worker_status():
+            if stands_still(queue):
                 drop_damaged_locks(repo)
             if failed := self._tasks(repo, "Failed"):
                 queue.remove(failed)
@@ -50,7 +51,7 @@ class Queue:
             waiting = self._tasks(repo, "Queued", "Running")
             if waiting and time.monotonic() > self._next_check:
                 queue = repo.experiments.celery_queue
-                if not queue.worker_status():
+                if stands_still(queue):
                     drop_damaged_locks(repo)
                     if lost := self._tasks(repo, "Running"):
                         queue.kill(lost, force=True)  # else they would count as running for ever
@@ -75,6 +76,11 @@ class Queue:
         if started.returncode:
             raise StageError(f"dvc queue start: exit status {started.returncode}; type it to see why")
         self._next_check = time.monotonic() + PATIENCE
+
+
+def stands_still(queue: LocalCeleryQueue) -> bool:
+    """Return whether no worker of `queue` answers. Each has a second, which a busy machine may let pass: ask thrice."""
+    return not any(queue.worker_status() for _ in range(3))
 
 
 def drop_damaged_locks(repo: Repo) -> None:
