@@ -37,6 +37,7 @@ class Clone:
             **os.environ,
             "XDG_CACHE_HOME": str(cache),
             "OMP_NUM_THREADS": "1",  # the suite itself runs on all cores
+            "LC_ALL": "C.UTF-8",  # git's messages are compared
             "GIT_CONFIG_GLOBAL": os.devnull,
             "GIT_CONFIG_SYSTEM": os.devnull,
             **{
@@ -212,7 +213,8 @@ def finished(origin: Clone, shared: Callable[[str, Callable[[Path], None]], Clon
         clone = origin.clone(place / "project")
         for recipe in clone.path.glob("recipes/*.yaml"):
             recipe.write_text(re.sub(r"min_steps: \d+", "min_steps: 0", recipe.read_text()))
-        clone.run("dvc", "exp", "run", "-S", "download.dataset=digits")
+        cache = str(place / "cache")  # that of the clone which `shared` returns
+        clone.run("dvc", "exp", "run", "-S", "download.dataset=digits", XDG_CACHE_HOME=cache)
         clone.run("git", "commit", "--quiet", "--all", "--message", "digits")
 
     return shared("finished", build)

@@ -7,6 +7,8 @@ Needs report/index.html (`dvc repro`) and Chromium.
 
 import io
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,22 @@ BELOW = [(0.46, 0.48), (0.63, 0.5), (0.72, 0.63), (0.64, 0.79), (0.45, 0.85), (0
 
 def main() -> None:
     """Open the page, draw, and write the picture of its first section."""
+    with report() as tab:
+        draw(tab, [*curve(THREE), *curve(BELOW)])
+        tab.mouse.move(0, 0)
+        end = tab.locator("#maps").bounding_box()
+        assert end is not None
+        shot = tab.screenshot(
+            clip={"x": 0, "y": 0, "width": WIDTH, "height": end["y"] + end["height"] + 10}, full_page=True
+        )
+    picture = Image.open(io.BytesIO(shot)).convert("RGB")
+    picture.quantize(128, dither=Image.Dither.NONE).save(TARGET, optimize=True)
+    print(f"{TARGET}: {picture.width} x {picture.height}, {TARGET.stat().st_size:,} bytes")
+
+
+@contextmanager
+def report() -> Iterator[Page]:
+    """Open report/index.html in a headless Chromium."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
@@ -31,17 +49,8 @@ def main() -> None:
             viewport={"width": WIDTH, "height": 900}, device_scale_factor=SCALE, color_scheme="light"
         )
         tab.goto(Path("report/index.html").absolute().as_uri())
-        draw(tab, [*curve(THREE), *curve(BELOW)])
-        tab.mouse.move(0, 0)
-        end = tab.locator("#maps").bounding_box()
-        assert end is not None
-        shot = tab.screenshot(
-            clip={"x": 0, "y": 0, "width": WIDTH, "height": end["y"] + end["height"] + 10}, full_page=True
-        )
+        yield tab
         browser.close()
-    picture = Image.open(io.BytesIO(shot)).convert("RGB")
-    picture.quantize(128, dither=Image.Dither.NONE).save(TARGET, optimize=True)
-    print(f"{TARGET}: {picture.width} x {picture.height}, {TARGET.stat().st_size:,} bytes")
 
 
 def curve(points: list[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -47,6 +47,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     """A mirror that does what the first part of the path says."""
 
     calls: dict[str, int]
+    ended: threading.Event  # the test; until then a silent server says nothing
 
     def do_GET(self) -> None:
         """Answer."""
@@ -79,7 +80,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             case ["downgrade"]:
                 status, body, headers = 302, b"", {"Location": "http://127.0.0.1:9/x.gz"}
             case ["silent"]:
-                time.sleep(1.5)
+                self.ended.wait()
                 return
             case ["hangup"]:
                 return
@@ -110,7 +111,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.drip(body[:200])
         elif behaviour == "stall":
             self.wfile.write(body[:100])
-            time.sleep(1.5)
+            self.ended.wait()
         else:
             self.wfile.write(body[: len(body) // 2] if cut else body)
 
@@ -127,14 +128,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The URL of a real server on the loopback address; the time limits are a tenth of a user's."""
-    monkeypatch.setattr(mirrors, "READ_SECONDS", 0.5)
-    monkeypatch.setattr(mirrors, "DEADLINE_SECONDS", 2)
+    """The URL of a real server on the loopback address; the pauses are a tenth of a user's."""
     monkeypatch.setattr(mirrors, "PAUSES", (0.05, 0.1))
-    Handler.calls = {}
+    Handler.calls, Handler.ended = {}, threading.Event()
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
+        Handler.ended.set()
         server.shutdown()
 
 
@@ -184,10 +184,20 @@ BAD = {
 }
 
 
+# A short limit for what is to run into it, and no other short one: a busy machine could run into that
+READ_ENDS, DEADLINE_ENDS = ("silent", "stall"), ("drip", "headers", "continue", "chunks", "maze-0")
+
+
 @pytest.mark.parametrize("behaviour", BAD)
-def test_a_mirror_that_fails_is_given_up(server: str, tmp_path: Path, behaviour: str) -> None:
+def test_a_mirror_that_fails_is_given_up(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behaviour: str
+) -> None:
     """One line says why, nothing is left in the cache, and the next mirror serves."""
     calls, message = BAD[behaviour]
+    if behaviour in READ_ENDS:
+        monkeypatch.setattr(mirrors, "READ_SECONDS", 0.5)
+    if behaviour in DEADLINE_ENDS:
+        monkeypatch.setattr(mirrors, "DEADLINE_SECONDS", 2)
     bad = f"{server}/{behaviour}"
     with pytest.raises(StageError) as error:
         mirrors.obtain(FILE, [bad], tmp_path / "cache")
@@ -610,12 +620,10 @@ def test_the_public_mirrors(name: str, tmp_path: Path) -> None:
 
 
 def test_a_machine_with_no_way_out_is_told_so(origin: Clone, tmp_path: Path) -> None:
-    """With no mirror in reach `dvc repro` fails within a minute, names each, and never takes another data set."""
+    """With no mirror in reach `dvc repro` fails, names each, and never takes another data set."""
     clone = origin.clone(tmp_path / "clone")
-    start = time.monotonic()
     proxy = "http://127.0.0.1:9"  # nobody answers there
     failed = clone.run("dvc", "repro", status=None, XDG_CACHE_HOME=str(tmp_path), https_proxy=proxy, HTTPS_PROXY=proxy)
-    assert time.monotonic() - start < 60
     assert failed.returncode != 0
     for mirror in FILES[0].mirrors:
         assert f"{mirror}: " in failed.stderr

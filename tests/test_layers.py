@@ -11,6 +11,13 @@ from torchvision import transforms
 from stages.net import description, exact, layers
 from stages.train import guard, images, step
 
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    """What a test draws does not depend on the tests before it."""
+    torch.manual_seed(0)
+
+
 LAYERS: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module], tuple[int, ...]]] = {
     "conv": (lambda: layers.Conv2d(3, 5, 3), lambda: nn.Conv2d(3, 5, 3), (4, 3, 9, 7)),
     "conv of 24 channels": (lambda: layers.Conv2d(24, 33, 5), lambda: nn.Conv2d(24, 33, 5), (3, 24, 12, 12)),

@@ -166,11 +166,11 @@ def test_a_study_survives_the_loss_of_a_job_and_of_a_node(finished: Clone, tmp_p
     grid = ("--name", "rate", "--seeds", "3", "-S", f"{RATE}=0.01,0.02")
     study = clone.start(sys.executable, "-m", "tools.study", "--on", "slurm", *grid, seconds=1800)
     wait_until(lambda: cluster.running("node1") and cluster.running("node2"), "both nodes have a job", cluster.said)
-    cluster.ask("scancel", cluster.running("node1")[0])
+    cluster.ask("scancel", wait_until(lambda: cluster.running("node1"), "node1 has a job", cluster.said)[0])
     wait_until(lambda: cluster.running("node1"), "node1 has another job", cluster.said)
     cluster.kill_node("node2")
     wait_for_runs(study, clone, "rate", 6, cluster.said)
-    assert "down" in cluster.ask("sinfo", "-h", "-n", "node2", "-o", "%t")
+    wait_until(lambda: "down" in cluster.ask("sinfo", "-h", "-n", "node2", "-o", "%t"), "node2 is down", cluster.said)
     refs = clone.experiments("rate")
     names = [ref.split("/")[-1] for ref in refs]
     assert names == [f"rate-learning_rate={rate}-seed={seed}" for rate in (0.01, 0.02) for seed in (1, 2, 3)]
@@ -217,7 +217,7 @@ def test_one_training_over_two_tasks(finished: Clone, tmp_path: Path, cluster: C
         f'cd "{tmp_path}/clone$SLURM_NODEID" && dvc repro split && torchrun --nnodes 2 --node-rank "$SLURM_NODEID" '
         f"--master-addr 127.0.0.1 --master-port {port} --nproc-per-node 1 -m tools.repro"
     )
-    clones[0].run("srun", "--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=1", "sh", "-c", script)
+    clones[0].run("srun", "--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=1", "sh", "-c", script, seconds=900)
     assert clones[0].run("git", "status", "--porcelain").stdout == ""
     assert (clones[0].path / "models/model.pt").read_bytes() == (finished.path / "models/model.pt").read_bytes()
     assert not (clones[1].path / "models").exists()

@@ -257,7 +257,7 @@ class Relu(Operation):
 
 
 class Normalize(Operation):
-    """A shift and a scale by two numbers, for what needs no gradient."""
+    """A shift and a scale by two numbers."""
 
     def __init__(self, mean: float, std: float):
         super().__init__()
@@ -265,17 +265,17 @@ class Normalize(Operation):
 
     def forward(self, run: Run, values: Tensor) -> Tensor:
         """Return (values - mean) / std."""
-        x = dense(values)
-        y = torch.empty_like(x)
-        run("normalize", x, y, x.numel(), self._mean, self._std)
-        return y
+        return self._scaled(run, values, self._mean)
 
     def backward(self, run: Run, gradient: Tensor, needed: bool) -> Gradients:
         """Return the gradient of the values."""
-        dy = dense(gradient)
-        dx = torch.empty_like(dy)
-        run("normalize", dy, dx, dy.numel(), 0.0, self._std)
-        return dx, []
+        return self._scaled(run, gradient, 0.0), []
+
+    def _scaled(self, run: Run, values: Tensor, mean: float) -> Tensor:
+        x = dense(values)
+        y = torch.empty_like(x)
+        run("normalize", x, y, x.numel(), mean, self._std)
+        return y
 
 
 class Scale(Operation):

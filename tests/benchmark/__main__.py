@@ -2,8 +2,8 @@
 
     python -m tests.benchmark [--rounds 3] [--seeds 10] [SECTION ...]
 
-Run `dvc repro` first: all read MNIST in data/. Sections: fast, nets, workers, pipeline; recipes (ten minutes a seed)
-and examples (half an hour).
+Run `dvc repro` first: all read MNIST in data/. Sections: fast, nets, workers, pipeline, page (needs Chromium); recipes
+(ten minutes a seed) and examples (half an hour).
 """
 
 import argparse
@@ -26,6 +26,7 @@ import torch
 from stages.common import settings
 from stages.net.workers import available
 from stages.train import recipe as recipes
+from tests import picture
 from tests.benchmark import ours, peers
 
 RAW = Path("data/raw")
@@ -100,7 +101,7 @@ def time_workers(rounds: int, seeds: int) -> None:
     """Two workers against one, and what two cores make of operations in registers, which share nothing."""
 
     def seconds(workers: int) -> float:
-        return float(apart(ours.trained, "fast", 0, workers, {"epochs": 1})["seconds"])
+        return float(apart(ours.trained, "fast", 0, workers, {})["seconds"])
 
     ratios, machine = [], []
     for _ in range(rounds):
@@ -116,6 +117,23 @@ def time_pipeline(rounds: int, seeds: int) -> None:
     row("`dvc repro` from nothing to the page", spread([sum(parts.values()) for parts in runs], " s"))
     for part in runs[0]:
         row(f"of these, {part}", spread([parts[part] for parts in runs], " s"))
+
+
+def time_page(rounds: int, seeds: int) -> None:
+    """In the report: from the end of a stroke to the bars on the screen, for 21 strokes."""
+    times = []
+    with picture.report() as tab:
+        for number in range(21):
+            tab.evaluate(
+                """() => { window.answered = new Promise((resolve) => addEventListener("pointerup", () => {
+                const end = performance.now();
+                requestAnimationFrame(() => setTimeout(() => resolve(performance.now() - end)));
+                }, {capture: true, once: true})); }"""
+            )
+            picture.draw(tab, [(0.3, 0.3), (0.6, 0.3 + number / 100), (0.5, 0.8)])
+            times.append(tab.evaluate("window.answered"))
+            tab.locator("#clear").click()
+    row("the report: from the end of a stroke to the bars on the screen", spread(times, " ms"))
 
 
 def seconds_of_parts() -> dict[str, float]:
@@ -194,6 +212,7 @@ SECTIONS = {
     "nets": time_nets,
     "workers": time_workers,
     "pipeline": time_pipeline,
+    "page": time_page,
     "examples": time_examples,
 }
 LONG = ("recipes", "examples")
@@ -202,7 +221,7 @@ LONG = ("recipes", "examples")
 def main() -> None:
     """Measure the sections that are named, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sections", nargs="*", metavar="SECTION", help="default: fast, nets, workers, pipeline")
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help="default: all but recipes and examples")
     parser.add_argument("--rounds", type=int, default=3, help="of each pair")
     parser.add_argument("--seeds", type=int, default=10, help="of each recipe")
     arguments = parser.parse_args()
