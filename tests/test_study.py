@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 from itertools import combinations
@@ -88,7 +89,7 @@ def test_the_picture_and_the_plot(studied: tuple[Clone, list[str]], monkeypatch:
     clone, lines = studied
     monkeypatch.chdir(clone.path)
     groups, found = summary.summarise(runs.experiments())
-    assert (clone.path / "studies/rate.html").read_bytes() == summary.page("rate", groups, found, [])
+    assert (clone.path / "studies/rate.html").read_bytes() == summary.page(summary.content("rate", groups, found, []))
     assert (clone.path / "studies/rate.png").read_bytes() == pictures.png(summary.picture(groups))
     rows = list(csv.DictReader((clone.path / "studies/rate.csv").read_text().splitlines()))
     assert len(rows) == 16 * 2
@@ -131,6 +132,27 @@ def test_the_page(studied: tuple[Clone, list[str]], browser: Browser, width: int
         tab.evaluate(AXE.read_text())
         assert tab.evaluate("axe.run().then(result => result.violations.map(of => of.id))") == []
     tab.close()
+
+
+def test_the_report_shows_a_study(studied: tuple[Clone, list[str]], browser: Browser, tmp_path: Path) -> None:
+    """With the table that was printed and both charts, if it is put into plots/studies; a damaged file is named."""
+    clone = studied[0].copy(tmp_path / "clone")
+    kept = clone.path / "plots/studies/rate.json"
+    kept.parent.mkdir()
+    shutil.copy(clone.path / "studies/rate.json", kept)
+    assert clone.repro() == ["report"]
+    text = " ".join(look(browser, clone.path / "report/index.html", 390, "dark").split())
+    assert "Study rate Data set: digits. Best by the mean validation accuracy: learning_rate=0.01." in text
+    for line in (line for line in studied[1] if line.startswith("learning_rate=")):
+        assert " ".join(line.split()) in text
+    tab = browser.new_page()
+    tab.goto((clone.path / "report/index.html").as_uri())
+    assert tab.locator(".study figure.chart .series").count() == 4 + 4
+    tab.close()
+    for damaged in (kept.read_text()[:-9], "[]", "{}"):
+        kept.write_text(damaged)
+        failed = clone.run("python", "-m", "stages.report", status=1)
+        assert "error: plots/studies/rate.json: damaged, or no study; delete it, or copy it from st" in failed.stderr
 
 
 def processes_of(clone: Clone) -> list[int]:

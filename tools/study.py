@@ -5,7 +5,7 @@
 Each run is an experiment of DVC's, named after the study, its params and its seed, and DVC's own queue runs it. The
 experiments that exist are all that the study knows: the same command goes on where it was stopped, and runs what is
 missing. It ends with a table, the page studies/NAME.html, the picture studies/NAME.png, and studies/NAME.csv for
-`dvc plots show`.
+`dvc plots show`. The report has a copy of studies/NAME.json that is put into plots/studies.
 """
 
 import argparse
@@ -122,8 +122,10 @@ def show(name: str, found: Sequence[runs.Run], missing: Sequence[str]) -> None:
     print(tabulate(rows, header, maxcolwidths=widths, maxheadercolwidths=widths, disable_numparse=True))
     said = [*summary.verdict(groups, numbers), *summary.legend(numbers)]
     print("", *(line for text in said for line in textwrap.wrap(text, COLUMNS)), "", sep="\n")
-    page, picture, table = (FOLDER / f"{name}.{kind}" for kind in ("html", "png", "csv"))
-    files.write_whole(page, summary.page(name, groups, numbers, missing))
+    page, picture, table, kept = (FOLDER / f"{name}.{kind}" for kind in ("html", "png", "csv", "json"))
+    content = summary.content(name, groups, numbers, missing)
+    files.write_json(kept, content)
+    files.write_whole(page, summary.page(content))
     files.write_whole(picture, pictures.png(summary.picture(groups)))
     files.write_csv(table, summary.COLUMNS, summary.rows(groups))
     print(f"{page}, {picture}\nor: dvc plots show {table} -t study -x examples -y validation_loss")

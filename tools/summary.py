@@ -3,7 +3,6 @@
 import textwrap
 from collections.abc import Sequence
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -13,11 +12,10 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
 from stages.report.comparison import check_same_test_set
 from stages.report.pictures import QUIET, WIDTH, quiet_axes
-from stages.report.render import PAGE, render
+from stages.report.render import render
 from stages.report.runs import CONFIDENCE, Run
 from tools.seeds import MEASURES, compare_seeds, difference, groups_of, holm, spread
 
-SOURCE = Path("tools/page")
 COLUMNS = ("group", "seed", "epoch", "examples", "train_loss", "validation_loss", "validation_accuracy")
 # Okabe and Ito's palette for all kinds of colour vision
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -93,7 +91,8 @@ def legend(found: dict[str, Any]) -> list[str]:
         number = f"all {found['pairs']} pairs of groups" if found["pairs"] > 1 else "one pair of groups"
         lines.append(
             f"p: {' or '.join(sorted(tests))}, corrected for {number} by Holm's method. The intervals hold together at "
-            f"{CONFIDENCE:.0%} (Bonferroni). Seeds more: how many show a difference of this size in 80 % of cases."
+            f"{CONFIDENCE:.0%} (Bonferroni). Seeds more: how many more each group needs to detect a difference of this "
+            "size in 80% of cases."
         )
     return lines
 
@@ -116,8 +115,8 @@ def curve(group: Sequence[Run]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return epochs(group[0])["examples"], losses.mean(0), deviation
 
 
-def page(name: str, groups: Groups, found: dict[str, Any], missing: Sequence[str]) -> bytes:
-    """Return the page of the study `name`, of which the experiments `missing` have not run."""
+def content(name: str, groups: Groups, found: dict[str, Any], missing: Sequence[str]) -> dict[str, Any]:
+    """Return what a page shows of the study `name`, of which the experiments `missing` have not run."""
     shown = []
     for (group, members), of in zip(groups.items(), found["groups"], strict=True):
         columns = ("examples", "mean", "deviation")
@@ -128,20 +127,21 @@ def page(name: str, groups: Groups, found: dict[str, Any], missing: Sequence[str
         curves = [dict(zip(columns, map(float, row), strict=True)) for row in zip(*curve(members), strict=True)]
         shown.append({"name": group, "curve": curves, "runs": measured, **of["validation"]})
     header, cells = table(groups, found)
-    return render(
-        SOURCE / "study.html.jinja",
-        [PAGE / "elements.js", PAGE / "charts.js", SOURCE / "study.js"],
-        [PAGE / "style.css", SOURCE / "study.css"],
-        {"groups": shown},
-        name=name,
-        run=next(iter(groups.values()))[0],
-        groups=shown,
-        header=header,
-        cells=cells,
-        verdict=verdict(groups, found),
-        legend=legend(found),
-        missing=missing,
-    )
+    return {
+        "name": name,
+        "dataset": next(iter(groups.values()))[0].dataset,
+        "groups": shown,
+        "header": header,
+        "cells": cells,
+        "verdict": verdict(groups, found),
+        "legend": legend(found),
+        "missing": missing,
+    }
+
+
+def page(study: dict[str, Any]) -> bytes:
+    """Return the page of a study's `content`."""
+    return render("study", ["elements", "charts", "study"], {"studies": [study]}, study=study)
 
 
 def picture(groups: Groups) -> Figure:

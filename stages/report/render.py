@@ -12,19 +12,20 @@ import jinja2
 PAGE = Path("stages/report/page")
 
 
-def render(template: Path, scripts: Sequence[Path], styles: Sequence[Path], data: Any, **values: Any) -> bytes:
+def render(template: str, scripts: Sequence[str], data: Any, **values: Any) -> bytes:
     """Return the page of `template` with `values`, and with `scripts`, in this order, which draw from `data`.
 
-    The template may extend those of PAGE. The page's content security policy allows its own style and script alone.
+    All are names of files in PAGE. The page's content security policy allows its own style and script alone.
     """
-    script, style = ("".join(path.read_text(encoding="utf-8") for path in paths) for paths in (scripts, styles))
+    script = "".join((PAGE / f"{name}.js").read_text(encoding="utf-8") for name in scripts)
+    style = (PAGE / "style.css").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
-        loader=jinja2.FileSystemLoader([template.parent, PAGE]),
+        loader=jinja2.FileSystemLoader(PAGE),
     )
-    rendered = environment.get_template(template.name).render(
+    rendered = environment.get_template(f"{template}.html.jinja").render(
         data=json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
         script=script,
         style=style,

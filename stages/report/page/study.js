@@ -1,11 +1,7 @@
 // The charts of a study: the learning curve and the final accuracies of each group, mean with a band.
 
-const names = data.groups.map((group) => group.name);
-const fits = names.every((name) => name.length <= 50 / names.length);
-const fine = (share) => `${Number((100 * share).toPrecision(5))}%`;
-
-function learning() {
-  const series = data.groups.map(({ name, curve, runs }) => {
+function learning(groups) {
+  const series = groups.map(({ name, curve, runs }) => {
     const points = curve.map(({ examples, mean, deviation }) => {
       const spread = runs.length > 1 ? { "standard deviation": deviation.toFixed(4) } : {};
       const values = { images: examples, "validation loss": mean.toFixed(4), ...spread };
@@ -17,8 +13,8 @@ function learning() {
   return chart({ title: "Loss during training", series, x, y });
 }
 
-function accuracies() {
-  const series = data.groups.map(({ name, runs, mean, deviation }, place) => {
+function accuracies(groups) {
+  const series = groups.map(({ name, runs, mean, deviation }, place) => {
     const spread = deviation === null ? {} : { "standard deviation": percent(deviation, 3) };
     const values = { mean: percent(mean, 3), ...spread, seeds: runs.length };
     const middle = { x: place, y: mean, low: mean - deviation, high: mean + deviation, values };
@@ -28,13 +24,18 @@ function accuracies() {
     });
     return { name, kind: "spread", points: [middle, ...each] };
   });
+  const names = groups.map((group) => group.name), fits = names.every((name) => name.length <= 50 / names.length);
   const text = (place) => (fits ? names[place] : place + 1), label = fits ? "" : "group, as in the table above";
   const x = { label, from: -0.5, to: names.length - 0.5, integer: true, text };
+  const fine = (share) => `${Number((100 * share).toPrecision(5))}%`;
   return chart({ title: "Final accuracy", series, x, y: { label: "validation accuracy", text: fine } });
 }
 
-document.getElementById("charts").append(learning(), accuracies());
-// Beyond the seven colours of the style: hues far from each other
-names.slice(7).forEach((_, at) => document.querySelectorAll(`.s${at + 7}`).forEach((of) => {
-  of.style.setProperty("--color", `hsl(${(at * 137) % 360} 60% 50%)`);
-}));
+document.querySelectorAll(".study").forEach((section, at) => {
+  const { groups } = data.studies[at];
+  section.querySelector(".charts").append(learning(groups), accuracies(groups));
+  // Beyond the seven colours of the style: hues far from each other
+  groups.slice(7).forEach((_, more) => section.querySelectorAll(`.s${more + 7}`).forEach((of) => {
+    of.style.setProperty("--color", `hsl(${(more * 137) % 360} 60% 50%)`);
+  }));
+});
