@@ -118,7 +118,7 @@ def show(name: str, found: Sequence[runs.Run], missing: Sequence[str]) -> None:
     """Print the table of the runs `found`, and write their page, their picture and the rows for `dvc plots`."""
     groups, numbers = summary.summarise(found)
     header, rows = summary.table(groups, numbers)
-    widths = [22, 3, 14, 24, 7, 5, 14]
+    widths = [18, 3, 15, 23, 7, 5, 15]  # at most 100 columns in all
     print(tabulate(rows, header, maxcolwidths=widths, maxheadercolwidths=widths, disable_numparse=True))
     said = [*summary.verdict(groups, numbers), *summary.legend(numbers)]
     print("", *(line for text in said for line in textwrap.wrap(text, COLUMNS)), "", sep="\n")
