@@ -1,5 +1,6 @@
 """What can be shown of training on a GPU where there is none: no GPU has run this project."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
 from stages.common import settings
-from stages.net import description, layers
+from stages.net import description, exact, layers
 from stages.train.images import Images
 from stages.train.recipe import Recipe
 from tests.conftest import PROJECT
@@ -35,3 +36,17 @@ def test_a_forward_pass_mixes_no_devices(path: Path) -> None:
         assert (logits.shape, loss.device.type) == ((8, 10), "cuda")
         with pytest.raises(RuntimeError, match="Expected all tensors to be on the same device"):
             torch.func.functional_call(net, state, batch.cpu())
+
+
+def test_the_flags_for_equal_bits_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deterministic algorithms or an error, no TF32, and no choice of an algorithm by its speed."""
+    flags = [(torch.backends.cudnn, "benchmark"), (torch.backends.cudnn, "allow_tf32"),
+             (torch.backends.cuda.matmul, "allow_tf32")]  # fmt: skip
+    for place, name in flags:
+        monkeypatch.setattr(place, name, True)
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    torch.set_deterministic_debug_mode("default")
+    exact.pin()
+    assert [getattr(place, name) for place, name in flags] == [False] * 3
+    assert torch.get_deterministic_debug_mode() == 2
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
