@@ -129,7 +129,7 @@ function drawWithPointer() {
     update();
   });
   square.addEventListener("pointermove", (event) => {
-    if (!isDrawing(event) || !drawing.strokes.includes(stroke)) return; // it was undone meanwhile
+    if (!isDrawing(event)) return;
     const moves = event.getCoalescedEvents?.() ?? [];
     stroke.points.push(...(moves.length ? moves : [event]).map(pointOf));
     if (!due) requestAnimationFrame(() => ((due = false), update()));
