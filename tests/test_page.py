@@ -2,6 +2,8 @@
 
 import base64
 import hashlib
+import io
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from playwright.sync_api import Browser, Page
 from ruamel.yaml import YAML
 from scipy import ndimage
@@ -351,6 +354,13 @@ def test_the_keyboard_draws(tab: Page) -> None:
     for key in [" ", *["ArrowDown"] * 10, " "]:
         tab.keyboard.press(key)
     assert "1" in tab.locator("#answer").inner_text()
+    for key in [*["ArrowRight"] * 6, " ", *["ArrowUp"] * 4]:
+        tab.keyboard.press(key)
+    assert tab.evaluate("drawing.strokes.length") == 2
+    before = tab.evaluate("JSON.stringify(drawing.strokes[0])")
+    tab.keyboard.press("Backspace")  # the pen is down
+    tab.keyboard.press("ArrowLeft")
+    assert tab.evaluate("JSON.stringify(drawing.strokes[0])") == before
     tab.keyboard.press("Backspace")
     assert tab.locator("#answer").inner_text() == "Draw a digit."
     first = tab.locator(".matrix button").first
@@ -359,7 +369,123 @@ def test_the_keyboard_draws(tab: Page) -> None:
     tab.keyboard.press("ArrowRight")
     tab.keyboard.press("Enter")
     assert tab.locator("#digits-title").inner_text().startswith("label 1, predicted 1")
+    tab.locator(".matrix button").nth(37).click()
+    tab.keyboard.press("ArrowDown")
     assert tab.locator(".matrix [tabindex='0']").count() == 1
+
+
+def test_the_arrow_keys_go_from_row_to_row_of_the_digits(tab: Page) -> None:
+    """Down and up go to the image straight below and above."""
+    tab.locator(".matrix button.right").first.click()
+    third = tab.locator("#digits button").nth(2)
+    third.focus()
+    for key, rows in (("ArrowDown", 1), ("ArrowDown", 2), ("ArrowUp", 1), ("ArrowUp", 0)):
+        tab.keyboard.press(key)
+        box, start = tab.locator("#digits :focus").bounding_box(), third.bounding_box()
+        assert box is not None
+        assert start is not None
+        assert (box["x"], box["y"]) == (start["x"], start["y"] + rows * (start["height"] + 2))
+
+
+def test_what_is_chosen_is_marked(tab: Page, finished: Clone) -> None:
+    """A cell while its images are shown, an image while it is in the square. An image says what evaluate says."""
+    rows = evaluated(finished)
+    cell, pressed = tab.locator(".matrix button.right").nth(3), tab.locator(".matrix [aria-pressed=true]")
+    cell.click()
+    assert pressed.count() == 1
+    least = np.flatnonzero((rows["actual"] == 3) & (rows["predicted"] == 3))
+    row = least[rows["probability"][least].argmin()]
+    tab.locator(f"#digits button[title='no. {row}']").click()
+    assert tab.locator("#digits [aria-current]").get_attribute("title") == f"no. {row}"
+    assert tab.evaluate("unsure => answerOf(unsure, seen())", [0.1, 0.2, 0, 0.7, *[0] * 6]) == "3, with 70.0%."
+    tab.locator("#clear").click()
+    assert tab.locator("#digits [aria-current]").count() == 0
+    tab.locator("#groups button").first.click()
+    assert pressed.count() == 0
+
+
+def test_a_phone(browser: Browser, finished: Clone) -> None:
+    """One finger draws, and a second one changes nothing; a tap on a chart shows its values."""
+    tab = browser.new_page(viewport={"width": 390, "height": 844}, has_touch=True)
+    said: list[str] = []
+    tab.on("pageerror", lambda error: said.append(str(error)))
+    tab.goto((finished.path / "report/index.html").as_uri())
+    tab.locator("#square").scroll_into_view_if_needed()
+    box, heading = tab.locator("#square").bounding_box(), tab.locator("#try h2").bounding_box()
+    assert box is not None
+    assert heading is not None
+    at = [{"x": box["x"] + x * box["width"], "y": box["y"] + y * box["height"]} for x, y in ((0.3, 0.2), (0.3, 0.7))]
+    other = [{"x": box["x"] + x * box["width"], "y": box["y"] + y * box["height"]} for x, y in ((0.8, 0.2), (0.8, 0.7))]
+    client = tab.context.new_cdp_session(tab)
+
+    def touch(kind: str, *points: dict[str, float]) -> None:
+        touches = [{**point, "id": number} for number, point in enumerate(points)]
+        client.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": touches})
+
+    touch("touchStart", at[0])
+    touch("touchStart", at[0], other[0])
+    touch("touchMove", at[1], other[1])
+    touch("touchEnd")
+    points = tab.evaluate("drawing.strokes.map(({ points }) => points.map(([x, y]) => [x / WIDTH, y / WIDTH]))")
+    assert np.abs(np.array(points) - [[(0.3, 0.2), (0.3, 0.7)]]).max() < 0.01
+    resting = {"x": heading["x"] + 5, "y": heading["y"] + 5}
+    touch("touchStart", resting)
+    touch("touchStart", resting, at[0])
+    touch("touchMove", resting, at[1])
+    touch("touchEnd")
+    assert tab.evaluate("drawing.strokes.length") == 1
+    for chart in tab.locator("figure.chart").all():
+        chart.locator("svg").tap()
+        assert "Point at" not in chart.locator("output").inner_text()
+    tab.close()
+    assert said == []
+
+
+def test_long_names_of_classes(browser: Browser, finished: Clone, tmp_path: Path) -> None:
+    """On a phone, the number of each cell fits into the cell, also beside names such as Fashion-MNIST's."""
+    names = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
+    text = (finished.path / "report/index.html").read_text()
+    digits = json.dumps([str(name) for name in range(10)], separators=(",", ":"))
+    assert text.count(digits) == 1
+    (tmp_path / "index.html").write_text(text.replace(digits, json.dumps(names)))
+    tab = browser.new_page(viewport={"width": 390, "height": 844})
+    tab.goto((tmp_path / "index.html").as_uri())
+    assert tab.locator(".matrix tbody th").all_inner_texts() == names
+    tab.locator(".matrix button").evaluate_all("cells => cells.forEach((cell) => (cell.textContent = '970'))")
+    wide = tab.locator(".matrix button").evaluate_all("cells => cells.map((of) => [of.scrollWidth, of.offsetWidth])")
+    assert all(text <= cell for text, cell in wide)
+    assert tab.evaluate("document.documentElement.scrollWidth") == 390
+    tab.close()
+
+
+def test_colours_that_the_system_chooses(browser: Browser, finished: Clone) -> None:
+    """With forced colours, the bars of the probabilities are still there."""
+    tab = browser.new_page(forced_colors="active")
+    tab.goto((finished.path / "report/index.html").as_uri())
+    tab.locator("#digits button").first.click()
+    pixels = np.asarray(Image.open(io.BytesIO(tab.locator("#bars .most .bar").screenshot())).convert("RGB")).astype(int)
+    assert np.ptp(pixels, axis=2).max() > 60
+    tab.close()
+
+
+def test_a_chart_of_many_classes_and_one_without_errors(tab: Page) -> None:
+    """The bars of 26 classes stand side by side, and an error rate of 0 is drawn at the axis."""
+    bars = tab.evaluate(
+        """() => { const points = Array.from({ length: 26 }, (_, x) => ({ x, y: 0.1, values: {} }));
+        const series = ["one", "two"].map((name) => ({ name, kind: "bars", points }));
+        const drawn = chart({ title: "", series, x: { label: "" }, y: { label: "", from: 0 } });
+        const placeOf = (bar) => [bar.x.baseVal.value, bar.width.baseVal.value];
+        return [...drawn.querySelectorAll(".series rect")].map(placeOf); }"""
+    )
+    ends = sorted((left, left + width) for left, width in bars)
+    assert len(ends) == 52
+    assert all(right <= left for (_, right), (left, _) in itertools.pairwise(ends))
+    heights = tab.evaluate(
+        """() => { const points = [0.5, 0.1, 0].map((y, x) => ({ x, y, values: {} }));
+        const drawn = chart({ title: "", series: [{ name: "", kind: "line", points }], x: { label: "" }, y: ERROR });
+        return [...drawn.querySelectorAll(".series circle")].map((of) => of.cy.baseVal.value); }"""
+    )
+    assert heights[0] < heights[1] < heights[2] == 290 - 46
 
 
 def test_values_are_under_the_pointer(tab: Page, finished: Clone) -> None:

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import csv
 import json
+import math
 import os
 import re
 import shutil
@@ -149,7 +150,10 @@ def test_the_report_shows_a_study(studied: tuple[Clone, list[str]], browser: Bro
     tab.goto((clone.path / "report/index.html").as_uri())
     assert tab.locator(".study figure.chart .series").count() == 4 + 4
     tab.close()
-    for damaged in (kept.read_text()[:-9], "[]", "{}"):
+    study = json.loads(kept.read_text())
+    group = {**study["groups"][0], "mean": math.nan}
+    strange = [{**study, **changed} for changed in ({"groups": None}, {"groups": [group]}, {"cells": 1})]
+    for damaged in (kept.read_text()[:-9], "[]", "{}", *map(json.dumps, strange)):
         kept.write_text(damaged)
         failed = clone.run("python", "-m", "stages.report", status=1)
         assert "error: plots/studies/rate.json: damaged, or no study; delete it, or copy it from st" in failed.stderr

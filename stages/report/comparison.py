@@ -48,7 +48,8 @@ def verdict(first: Run, second: Run, only_first: int, only_second: int, p: float
     if p > 1 - CONFIDENCE:
         return f"{counts}: no evidence of a difference.{same}"
     better, worse = (first, second) if only_first > only_second else (second, first)
-    return f"{counts}: {better.name} is better than {worse.name}. With other seeds it may not be: see --seeds.{same}"
+    seeds = "With other seeds it may not be: try `python -m tools.compare --seeds`."
+    return f"{counts}: {better.name} is better than {worse.name}. {seeds}{same}"
 
 
 def mcnemar(only_first: int, only_second: int) -> float:

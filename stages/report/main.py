@@ -19,19 +19,16 @@ from matplotlib.figure import Figure
 from ruamel.yaml import YAML
 
 from stages.common import files, raw
-from stages.common.errors import StageError
 from stages.net import exact, model
-from stages.report import comparison, embed, facts, pictures, runs
+from stages.report import comparison, embed, facts, pictures, runs, studies
 from stages.report.rans import embedded
 from stages.report.render import render
 from stages.report.runs import Run
 
 FOLDER = Path("report")
 # In the order in which they run
-SCRIPTS = ("elements", "data", "net", "digit", "draw", "digits", "charts", "figures", "study", "main")
+SCRIPTS = ("elements", "data", "net", "digit", "draw", "digits", "charts", "figures", "main", "study")
 ERRORS = 24  # images in the picture of errors
-STUDIES = Path("plots/studies")  # those that the report is to show, as tools.study wrote them
-OF_A_STUDY = {"name", "dataset", "groups", "header", "cells", "verdict", "legend", "missing"}
 
 
 def main(against: str | None = None) -> None:
@@ -105,6 +102,7 @@ def page(shown: list[Run], models: list[dict[str, Any] | None], compared: dict[s
         facts=known[-1],
         failures=facts.failures(shown[-1]),
         of=raw.describe(),
+        a_noun=data["a_noun"],
         models=models,
         compared=compared,
         studies=data["studies"],
@@ -144,9 +142,10 @@ def content(shown: list[Run], models: list[dict[str, Any] | None], compared: dic
         "shape": data.shape,
         "drawing": data.drawing,
         "noun": data.noun,
+        "a_noun": f"{'an' if data.noun[0] in 'aeiou' else 'a'} {data.noun}",
         "labels": embedded(shown[-1].predictions["actual"], "u1"),
         "groups": groups(shown[-1], compared),
-        "studies": [] if compared else studies(),
+        "studies": [] if compared else studies.load(),
         "classes": records(shown[-1].classes),
         "images": embed.images(test, wrong, nets),
     }
@@ -157,20 +156,6 @@ def groups(run: Run, compared: dict[str, Any] | None) -> list[dict[str, Any]]:
     if compared is None:
         return [{"title": "All misclassified, the surest first", "rows": surest_errors(run).tolist()}]
     return [{"title": f"Only {of['name']} is right", "rows": of["only_right"]} for of in compared["runs"]]
-
-
-def studies() -> list[dict[str, Any]]:
-    """Return the studies in STUDIES, by their names. Raises StageError if a file is none."""
-    found = []
-    for path in sorted(STUDIES.glob("*.json")):
-        try:
-            study = dict(json.loads(path.read_bytes()))
-        except (ValueError, TypeError):
-            study = {}
-        if not study.keys() >= OF_A_STUDY:
-            raise StageError(f"{path}: damaged, or no study; delete it, or copy it from studies/ again")
-        found.append(study)
-    return found
 
 
 def records(table: np.ndarray) -> list[dict[str, float | None]]:

@@ -30,7 +30,8 @@ function scaleOf({ log, from, to, integer }, values, start, end) {
   const low = from ?? Math.min(...finite), high = to ?? Math.max(...finite, from ?? -Infinity);
   const room = (of(high) - of(low)) * 0.04 || 1;
   const [bottom, top] = [from === undefined ? of(low) - room : of(low), to === undefined ? of(high) + room : of(high)];
-  const place = (value) => start + ((of(value) - bottom) / (top - bottom)) * (end - start);
+  const share = (value) => (log && value <= 0 ? 0 : (of(value) - bottom) / (top - bottom)); // no error: at the axis
+  const place = (value) => start + share(value) * (end - start);
   const ticks = log ? decades(bottom, top) : steps(bottom, top, integer ? 1 : undefined);
   return Object.assign(place, { from: low, to: high, ticks });
 }
@@ -79,7 +80,8 @@ function drawSeries(drawn, of, number, count, across, down) {
     group.append(svg("path", { class: "line", d: path(places) }));
   }
   return shown.map((point) => {
-    const wide = 22 / count, apart = { line: 0, dots: 6, bars: wide + 1, spread: 0 }[kind];
+    const wide = Math.min(22, 0.8 * Math.abs(across(1) - across(0))) / count; // across(1): the next class
+    const apart = { line: 0, dots: 6, bars: 1.05 * wide, spread: 0 }[kind];
     const x = across(point.x) + (number - (count - 1) / 2) * apart, y = down(point.y);
     const ends = [point.low ?? point.y, point.high ?? point.y].map((end) => [x, down(end)]);
     if (kind === "bars") group.append(svg("rect", { x: x - wide / 2, y, width: wide, height: down(0) - y }));
@@ -101,7 +103,7 @@ function drawSpread(x, y, [[, low], [, high]], count) {
 function valuesUnderPointer(drawn, marks, values) {
   const ring = svg("circle", { class: "ring", r: 7, visibility: "hidden" });
   drawn.append(ring);
-  drawn.addEventListener("pointermove", (event) => {
+  const show = (event) => {
     const box = drawn.getBoundingClientRect(), scale = AREA.width / box.width;
     const [x, y] = [(event.clientX - box.left) * scale, (event.clientY - box.top) * scale];
     const away = (mark) => Math.hypot(mark.x - x, mark.y - y);
@@ -109,7 +111,9 @@ function valuesUnderPointer(drawn, marks, values) {
     values.textContent = nearest.text;
     const place = { cx: nearest.x, cy: nearest.y, visibility: "visible" };
     for (const [key, value] of Object.entries(place)) ring.setAttribute(key, value);
-  });
+  };
+  drawn.addEventListener("pointerdown", show); // a finger's tap is no move
+  drawn.addEventListener("pointermove", show);
 }
 
 function classOf(what, { kind, color, dashed }, number) {

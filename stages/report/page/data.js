@@ -3,7 +3,6 @@
 const NAMES = data.names, CLASSES = NAMES.length, [CHANNELS, HIGH, WIDE] = data.shape;
 const PIXELS = HIGH * WIDE, VALUES = CHANNELS * PIXELS;
 const DRAWN = data.drawing !== "none", CENTRED = data.drawing === "centred"; // as MNIST's digits are
-const A_NOUN = `${/^[aeiou]/.test(data.noun) ? "an" : "a"} ${data.noun}`;
 const labels = numbers(data.labels, Uint8Array);
 data.runs.forEach((run) => (run.predicted = numbers(run.predicted, Uint8Array)));
 

@@ -8,11 +8,11 @@ const CLEAR = 0.8; // the least probability of a clear digit
 const SIDE = 28; // pixels, of MNIST's images
 
 // What stands in the square, in words: a class, or what is no clear digit
-function answerOf(probabilities, { height, width }) {
+function answerOf(probabilities, { height, width, unchanged }) {
   const likeliest = probabilities.indexOf(Math.max(...probabilities)), share = percent(probabilities[likeliest]);
   if (CENTRED && width > WIDEST * height) return `No clear ${data.noun}: too wide.`;
-  const unclear = CENTRED && probabilities[likeliest] < CLEAR;
-  return unclear ? `No clear ${data.noun}: most like ${NAMES[likeliest]}, ${share}.` : `${NAMES[likeliest]}, with ${share}.`;
+  const clear = !CENTRED || unchanged || probabilities[likeliest] >= CLEAR; // a test image counts as the matrix counts it
+  return clear ? `${NAMES[likeliest]}, with ${share}.` : `No clear ${data.noun}: most like ${NAMES[likeliest]}, ${share}.`;
 }
 
 // The groups of marks in `ink` (side x side, 0..255 each), each a digit of its own: [{ink, height, width}, …]

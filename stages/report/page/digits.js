@@ -55,7 +55,6 @@ function cellOf(run, rows, actual, predicted, most) {
   cell.style.setProperty("--share", right ? 0 : rows.length / most);
   cell.addEventListener("click", () => {
     showImages(`${run.name ? `${run.name}, ` : ""}${label}`, rows);
-    document.querySelector(".matrix [aria-pressed=true]")?.setAttribute("aria-pressed", false);
     cell.setAttribute("aria-pressed", true);
   });
   return cell;
@@ -63,6 +62,7 @@ function cellOf(run, rows, actual, predicted, most) {
 
 // Show the test images of `rows` as buttons that put them into the square
 function showImages(title, rows) {
+  document.querySelector(".matrix [aria-pressed=true]")?.setAttribute("aria-pressed", false);
   const there = placeOf ? rows.filter((row) => placeOf.has(row)) : rows;
   const some = there.length < rows.length ? `, of which the page has ${there.length}` : "";
   document.getElementById("digits-title").textContent = title + some;
@@ -71,15 +71,14 @@ function showImages(title, rows) {
     const button = element("button", { type: "button", title: `no. ${row}` }, canvasOf(imageAt(row)));
     button.setAttribute("aria-label", `test ${data.noun} ${row}, label ${NAMES[labels[row]]}`);
     button.addEventListener("click", () => {
-      list.querySelector("[aria-current]")?.removeAttribute("aria-current");
-      button.setAttribute("aria-current", true);
       start(row);
+      button.setAttribute("aria-current", true);
       document.getElementById("try").scrollIntoView();
       square.focus({ preventScroll: true });
     });
     return button;
   }));
-  moveWithArrows(list, () => Math.max(1, Math.floor(list.clientWidth / list.firstChild.offsetWidth)));
+  moveWithArrows(list, () => [...list.children].filter((of) => of.offsetTop === list.firstChild.offsetTop).length);
 }
 
 // One stop of the Tab key for all buttons in `parent`, `columns` in a row: the arrow keys go from one to the next
@@ -92,8 +91,7 @@ function moveWithArrows(parent, columns) {
     const from = buttons.indexOf(event.target), to = buttons[from + step];
     if (!to) return;
     event.preventDefault();
-    event.target.tabIndex = -1;
-    to.tabIndex = 0;
+    buttons.forEach((button) => (button.tabIndex = button === to ? 0 : -1));
     to.focus();
   };
 }

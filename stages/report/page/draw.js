@@ -28,10 +28,10 @@ function seen() {
   const { data: rgba } = pen.getImageData(0, 0, WIDTH, HEIGHT), ink = new Uint8Array(WIDTH * HEIGHT);
   for (let at = 0; at < ink.length; at++) ink[at] = rgba[4 * at];
   const asItIs = (drawing.row !== null || !CENTRED) && ink.some((value) => value > 0);
-  if (asItIs) return { image: shrunk(ink), height: HIGH, width: WIDE };
+  if (asItIs) return { image: shrunk(ink), height: HIGH, width: WIDE, unchanged: !drawing.strokes.length };
   const found = CENTRED ? findDigits(ink, WIDTH) : [];
   if (found.length === 1) return { ...found[0], image: asMnist(found[0]) };
-  return { message: found.length ? `${found.length} separate marks. Draw one ${data.noun}.` : `Draw ${A_NOUN}.` };
+  return { message: found.length ? `${found.length} separate marks. Draw one ${data.noun}.` : `Draw ${data.a_noun}.` };
 }
 
 // The mean of each of the blocks that are a pixel for the net: a test image that was changed stays where it is
@@ -105,12 +105,14 @@ function begin(point) {
 
 function undo() {
   drawing.strokes.pop();
+  if (drawing.cursor) drawing.cursor.down = false;
   update();
 }
 
 // Start anew: with the test image of that row underneath, or with nothing
 function start(row) {
   Object.assign(drawing, { strokes: [], row, cursor: null });
+  document.querySelector("#digits [aria-current]")?.removeAttribute("aria-current");
   update();
 }
 
@@ -121,7 +123,7 @@ function pointOf(event) {
 
 function drawWithPointer() {
   let due = false, stroke = null;
-  const isDrawing = (event) => square.hasPointerCapture(event.pointerId);
+  const isDrawing = (event) => event.isPrimary && square.hasPointerCapture(event.pointerId); // the first finger
   square.addEventListener("pointerdown", (event) => {
     if (event.button || !event.isPrimary) return;
     square.setPointerCapture(event.pointerId);
@@ -142,6 +144,7 @@ function drawWithPointer() {
 function drawWithKeys() {
   const steps = { ArrowUp: [0, -1], ArrowDown: [0, 1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] };
   square.addEventListener("keydown", (event) => {
+    if (event.altKey || event.ctrlKey || event.metaKey) return; // the browser's own keys, such as those to go back
     const step = steps[event.key], cursor = (drawing.cursor ??= { point: [WIDTH / 2, WIDTH / 4], down: false });
     const moved = (value, axis) => Math.min([WIDTH, HEIGHT][axis], Math.max(0, value + step[axis] * (WIDTH / 20)));
     if (step) cursor.point = cursor.point.map(moved);

@@ -1,7 +1,7 @@
 // The charts of the page: what plots/*.csv say of each run.
 
 const FEW = CLASSES <= 12; // so few that each has its name at the axis
-const CLASS = { label: "class", integer: FEW, text: (place) => shortened(NAMES[place] ?? "", FEW ? 50 / CLASSES : 9) };
+const CLASS = { label: "class", integer: FEW, text: (place) => shortened(NAMES[place] ?? "", FEW ? 40 / CLASSES : 9) };
 const IMAGES = { label: "training images seen", from: 0 };
 const LOSS = { label: "loss (nats)", log: true, text: short, value: short };
 const ERROR = { label: "error rate", log: true, text: tick, value: (share) => percent(share, 2) };

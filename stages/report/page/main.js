@@ -5,7 +5,8 @@ const nets = data.runs.map((run) => run.net && decodeNet(run.net));
 const chosen = { net: nets.length - 1 };
 
 function shortened(name, most) {
-  return name.length <= Math.max(most, 2) ? name : `${name.slice(0, Math.max(most, 2) - 1)}…`;
+  const letters = [...name], room = Math.max(most, 2);
+  return letters.length <= room ? name : `${letters.slice(0, room - 1).join("")}…`;
 }
 
 function count(number, thing) {

@@ -24,7 +24,7 @@ function accuracies(groups) {
     });
     return { name, kind: "spread", points: [middle, ...each] };
   });
-  const names = groups.map((group) => group.name), fits = names.every((name) => name.length <= 50 / names.length);
+  const names = groups.map((group) => group.name), fits = names.every((name) => name.length <= 40 / names.length);
   const text = (place) => (fits ? names[place] : place + 1), label = fits ? "" : "group, as in the table above";
   const x = { label, from: -0.5, to: names.length - 0.5, integer: true, text };
   const fine = (share) => `${Number((100 * share).toPrecision(5))}%`;
