@@ -307,12 +307,17 @@ def test_a_link_in_the_cache_is_replaced_and_what_it_names_is_kept(server: str, 
 
 
 @pytest.mark.parametrize(
-    ("raw", "said"), [(RAW[:-1], "not the"), (RAW + b"x", "not the"), (bytes(len(RAW)), "not the")]
+    ("packed", "said"),
+    [
+        *((gzip.compress(raw), "not the") for raw in (RAW[:-1], RAW + b"x", bytes(len(RAW)))),
+        (b"no gzip", "cannot be unpacked: Not a gzipped file"),
+        (gzip.compress(RAW)[:-9], "cannot be unpacked: Compressed file ended"),
+    ],
 )
-def test_what_is_unpacked_is_held_to_its_size_and_digest(raw: bytes, said: str) -> None:
-    """Too little, too much and other bytes are refused."""
+def test_what_is_unpacked_is_checked_against_its_size_and_digest(packed: bytes, said: str) -> None:
+    """Too little, too much, other bytes, and what is no gzip file or a part of one, are refused."""
     with pytest.raises(StageError, match=said):
-        mirrors.unpack(gzip.compress(raw), FILE)
+        mirrors.unpack(packed, FILE)
 
 
 def test_unpacking_stops_at_the_known_size() -> None:

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import http.server
 import json
+import os
 import re
 import shutil
 import sys
@@ -179,6 +180,9 @@ def test_groups_stay_together(clone: Clone) -> None:
         (b"file,group\nred/000.png,caf\xe9", {}),  # and Latin 1
         (b"file,group\nred/000.png", {"a picture without a group in groups.csv": ["red/000.png"]}),
         (b"name,group\nred/000.png,a", {"expected the columns file and group": ["groups.csv"]}),
+        (b"file,group\n", {"a picture without a group in groups.csv": ["red/000.png"]}),
+        (b"file,group\nred/000.png,a\nred/000.png,b", {"a picture in two groups of groups.csv": ["red/000.png"]}),
+        (b"file,group\n" + 140_000 * b"a", {"cannot be read": ["groups.csv (field larger than field limit (131072))"]}),
     ],
 )
 def test_groups_as_spreadsheets_write_them(tmp_path: Path, lines: bytes, faults: dict[str, list[str]]) -> None:
@@ -188,6 +192,58 @@ def test_groups_as_spreadsheets_write_them(tmp_path: Path, lines: bytes, faults:
     (tmp_path / "groups.csv").write_bytes(lines)
     found = folder.listed(tmp_path).faults
     assert {kind: names for kind, names in found.items() if not kind.startswith("expected 2")} == faults
+
+
+def test_what_belongs_to_no_class_is_named(tmp_path: Path) -> None:
+    """A file or folder beside the classes, a link to a folder, a name that no list can have; hidden files are nothing.
+
+    A folder `test` that has no folders is a class.
+    """
+    pictures = tmp_path / "pictures"
+    for name in ("cat/1.png", "cat/.trashed-1.png", "cat/a\nb.png", "test/1.png", ".git/1.png", "notes.txt"):
+        (pictures / name).parent.mkdir(parents=True, exist_ok=True)
+        (pictures / name).touch()
+    Path(os.fsdecode(bytes(pictures / "cat") + b"/caf\xe9.png")).touch()
+    (pictures / "dog").symlink_to(pictures / "cat")
+    (tmp_path / "test.txt").write_bytes(b"\xef\xbb\xbfcat/1.png\r\n\r\n")
+    found = folder.listed(tmp_path)
+    assert (found.classes, list(found.labels), found.test) == (
+        ["cat", "test"],
+        ["cat/1.png", "test/1.png"],
+        {"cat/1.png"},
+    )
+    name = "a name with a control character, a line break, or bytes that are no UTF-8"
+    assert {kind: names for kind, names in found.faults.items() if not kind.startswith("expected 2")} == {
+        "not in a folder for a class": ["notes.txt"],
+        "a link to a folder, which DVC leaves out": ["dog"],
+        name: [r"'cat/a\nb.png'", r"'cat/caf\udce9.png'"],
+    }
+    for name in ("train/cat/1.png", "test/cat/2.png", "val/cat/3.png"):
+        (pictures / name).parent.mkdir(parents=True, exist_ok=True)
+        (pictures / name).touch()
+    beside = ["cat", "dog", "notes.txt", "test/1.png", "val"]
+    assert folder.listed(tmp_path).faults["not in a folder for a class"] == beside
+
+
+def test_the_name_of_a_data_set(clone: Clone) -> None:
+    """Neither that of a shipped data set, nor one that YAML takes for a number or a word, nor one with a space."""
+    made(clone)
+    for name, said in {
+        "digits": "no folder of pictures",
+        "2024": "no number",
+        "true": "of YAML",
+        "a b": "letters",
+    }.items():
+        place = clone.path / "datasets" / name
+        place.mkdir(exist_ok=True)
+        (clone.path / "datasets/made/pictures").rename(place / "pictures")
+        assert said in clone.run(*DATASET[:-1], f"datasets/{name}", status=1).stderr
+        (place / "pictures").rename(clone.path / "datasets/made/pictures")
+    assert clone.run("git", "diff", "--stat", "--", "datasets").stdout == ""
+    assert "no such folder" in clone.run(*DATASET[:-1], "datasets/nope", status=1).stderr
+    (clone.path / "datasets/flat/cat").mkdir(parents=True)
+    assert "datasets/flat/pictures/CLASS" in clone.run(*DATASET[:-1], "datasets/flat", status=1).stderr
+    assert "expected 0 to 4294967295" in clone.run(*DATASET, "--seed", "-1", status=1).stderr
 
 
 def test_a_folder_called_test_is_the_test_part(clone: Clone) -> None:
@@ -273,9 +329,11 @@ def test_the_shape_follows_from_the_pictures(clone: Clone) -> None:
     """One size of up to 64 x 64 is kept; other sizes become 32 x 32 or --size; a grey picture in RGB is grey."""
 
     def shape(*arguments: str) -> tuple[list[int], str]:
+        there = (clone.path / "datasets/made/dataset.yaml").is_file()
         said = clone.run(*DATASET, *arguments).stdout
         entry = YAML(typ="safe").load((clone.path / "datasets/made/dataset.yaml").read_text())
-        assert f"used as {' x '.join(map(str, entry['shape']))}\n" in said
+        kept = "" if not there or arguments else ", as dataset.yaml says (see --size)"
+        assert f"used as {' x '.join(map(str, entry['shape']))}{kept}\n" in said
         return entry["shape"], entry["drawing"]
 
     place = made(clone, count=70, side=64)

@@ -8,12 +8,13 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from playwright.sync_api import Browser
 
 from stages.evaluate.main import wilson
 from stages.net import exact, model
-from stages.report import runs
+from stages.report import pictures, runs
 from stages.report.main import page
 from tests.conftest import Clone
 
@@ -227,3 +228,10 @@ def test_the_numbers(finished: Clone) -> None:
         assert [float(value) for value in list(per_class[int(digit)].values())[1:]] == [round(v, 6) for v in expected]
     assert metrics["macro_f1"] == pytest.approx(sum(f1s) / 10, abs=1e-6)
     assert "accuracy_without_mislabelled" not in metrics  # of MNIST alone
+
+
+def test_names_are_no_formulas() -> None:
+    """Names with dollars, which matplotlib takes for mathematics, are drawn as they are."""
+    names = ["US$_$", "$x$"]
+    assert pictures.png(pictures.confusion(np.eye(2, dtype=int), names))[1:4] == b"PNG"
+    assert pictures.png(pictures.grid(np.zeros((2, 28, 28), np.uint8), names, ink=True))[1:4] == b"PNG"

@@ -10,6 +10,8 @@ what it says of the data. The size is that of the pictures if all have one of up
 
 import argparse
 import io
+import re
+import shlex
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from typing import Any
 import numpy as np
 from ruamel.yaml import YAML
 
-from stages.common import command, errors, files, raw
+from stages.common import command, errors, files, raw, settings
 from stages.download import entry, folder
 from stages.split import main as split
 
@@ -25,43 +27,67 @@ from stages.split import main as split
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command line takes."""
     parser.add_argument("folder", type=Path, metavar="FOLDER")
-    parser.add_argument("--size", type=int, help="pixels a side, for pictures of other sizes (default: 32)")
+    parser.add_argument(
+        "--size",
+        type=int,
+        help="pixels a side, for pictures of other sizes (default: 32, or the shape in dataset.yaml)",
+    )
     parser.add_argument("--test", type=float, default=0.2, help="share of the test part (default: 0.2)")
     parser.add_argument("--seed", type=int, default=0, help="of the test part (default: 0)")
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Look at the folder that the command line names, and write its entry."""
-    place = arguments.folder.parent if arguments.folder.name == "pictures" else arguments.folder
-    if place.resolve().parent != entry.FOLDER.resolve() or not (place / "pictures").is_dir():
-        raise errors.StageError(
-            f"{arguments.folder}: expected datasets/NAME, with the pictures in datasets/NAME/pictures/CLASS; do\n"
-            f"  mkdir -p datasets/NAME && cp -r {arguments.folder} datasets/NAME/pictures"
-        )
     size = 32 if arguments.size is None else arguments.size
     if not 0 < arguments.test < 1 or not 1 <= size <= raw.LARGEST_SIDE:
         raise errors.StageError(f"--test: expected a share of 0 to 1; --size: expected 1 to {raw.LARGEST_SIDE} pixels")
-    place = entry.FOLDER / place.resolve().name
+    if not 0 <= arguments.seed < 2**32:
+        raise errors.StageError(f"--seed: got {arguments.seed}, expected 0 to {2**32 - 1}")
+    place = place_of(arguments.folder)
     found = folder.listed(place)
-    known = entry.path(place.name).is_file() and arguments.size is None
-    shape = entry.load(place.name).shape if known else shape_of(found, size)
+    known = entry.load(place.name) if entry.path(place.name).is_file() else None
+    if known and not known.pictures:
+        raise errors.StageError(f"{place}: the name of a data set that is no folder of pictures; take another NAME")
+    kept = known is not None and arguments.size is None
+    shape = known.shape if known and kept else shape_of(found, size)
     names, images = folder.read_all(found, shape)
     found.refuse()
     counts = Counter(found.classes[found.labels[name]] for name in names)
-    print(f"{place}: {len(names):,} pictures in {len(counts)} classes, used as {' x '.join(map(str, shape))}")
+    used = " x ".join(map(str, shape)) + (", as dataset.yaml says (see --size)" if kept else "")
+    print(f"{place}: {len(names):,} pictures in {len(counts)} classes, used as {used}")
     print("  " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
     if found.twins:
         print(f"  duplicates in their class, which are used once: {len(found.twins):,}")
-    kept = ", which were drawn before" if (place / "test.txt").is_file() and found.test else ""
+    before = ", which were drawn before" if (place / "test.txt").is_file() and found.test else ""
     if not found.test:
         found.test = drawn(found, names, arguments.test, arguments.seed)
         found.test |= {name for name, twin in found.twins.items() if twin in found.test}
         files.write_whole(place / "test.txt", "".join(f"{name}\n" for name in sorted(found.test)).encode())
-    print(f"  in the test part: {sum(name in found.test for name in names):,} pictures{kept}")
+    print(f"  in the test part: {sum(name in found.test for name in names):,} pictures{before}")
     write(found, shape, images)
     print(f"{entry.path(place.name)}: say there what the data are. Then\n  dvc add {place / 'pictures'}")
     print(f"  git add {place} && git commit --message 'Data: {place.name}'")
     print(f"  dvc exp run -S download.dataset={place.name}")
+
+
+def place_of(given: Path) -> Path:
+    """Return the folder datasets/NAME that is `given`. Raises StageError, which says where the pictures belong."""
+    place = given.parent if given.name == "pictures" else given
+    name = place.resolve().name
+    if not given.is_dir():
+        raise errors.StageError(f"{given}: no such folder; expected datasets/NAME")
+    if place.resolve().parent != entry.FOLDER.resolve():
+        raise errors.StageError(
+            f"{given}: expected datasets/NAME, with the pictures in datasets/NAME/pictures/CLASS; do\n"
+            f"  mkdir -p datasets/NAME && cp -r {shlex.quote(str(given))} datasets/NAME/pictures"
+        )
+    if not (place / "pictures").is_dir():
+        raise errors.StageError(f"{given}: expected the pictures in {place}/pictures/CLASS; move the classes there")
+    if not re.fullmatch(r"\w[\w-]*", name) or settings.parse(name.encode(), name) != name:
+        raise errors.StageError(
+            f"{given}: expected a NAME of letters, digits, - and _ that is no number and no word of YAML, such as true"
+        )
+    return entry.FOLDER / name
 
 
 def shape_of(found: folder.Folder, size: int) -> list[int]:

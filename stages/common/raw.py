@@ -1,5 +1,6 @@
 """The raw data set: what it is, and its images and labels in IDX files, where torchvision's MNIST class has them."""
 
+import unicodedata
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -33,13 +34,18 @@ class Description(settings.Settings):
     def _fits_together(self) -> Self:
         if self.shape[0] not in (1, 3):
             raise ValueError(f"`shape` [channels, height, width] with 1 or 3 channels, got {self.shape}")
-        if len(set(self.classes)) < len(self.classes) or not all(map(str.isprintable, self.classes)):
-            raise ValueError("`classes` with different names, without control characters")
+        if len(set(self.classes)) < len(self.classes) or not all(map(is_name, self.classes)):
+            raise ValueError("`classes` with different names, without line breaks and control characters")
         if self.drawing != "none" and self.shape[0] == 3:
             raise ValueError("`drawing: none` for pictures in colour")
         if self.drawing == "centred" and self.shape != [1, 28, 28]:
             raise ValueError("`drawing: centred` for images of 28 x 28 pixels alone, as MNIST has them")
         return self
+
+
+def is_name(text: str) -> bool:
+    """Return whether `text` has neither control characters, nor line breaks, nor bytes that are no UTF-8."""
+    return not {"Cc", "Cs", "Zl", "Zp"}.intersection(map(unicodedata.category, text))
 
 
 def describe() -> Description:

@@ -38,7 +38,7 @@ def parse(content: bytes, name: str) -> Any:
     """
     try:
         return _parse(content)
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, ValueError) as error:  # ValueError: bytes that are no UTF-8, or a date such as 2024-13-45
         raise StageError(f"{name}: not YAML: {' '.join(str(error).split())}; see `git diff {name}`") from None
 
 

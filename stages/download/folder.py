@@ -60,21 +60,23 @@ def listed(place: Path) -> Folder:
     """Return what the folder `place` has, by the names of its files alone."""
     found, pictures = Folder(place), place / "pictures"
     roots = [(pictures, False)]
-    if (pictures / "test").is_dir():
+    if any(path.is_dir() for path in (pictures / "test").glob("*")):  # or else `test` is a class
         roots = [(pictures / "train" if (pictures / "train").is_dir() else pictures, False), (pictures / "test", True)]
-    inside = [path for root, _ in roots if root.is_dir() for path in root.iterdir() if path.is_dir()]
-    found.classes = sorted({path.name for path in inside if path.name[0] != "." and path != pictures / "test"})
+    _find_classes(found, {root for root, _ in roots})
     for root, is_test in roots:
         for label, name in enumerate(found.classes):
-            for path in sorted((root / name).glob("*")):
+            for path in sorted((root / name).glob("[!.]*")):
                 of = path.relative_to(pictures).as_posix()
-                if path.suffix.lower() in SUFFIXES:
+                if not raw.is_name(of):
+                    found.fault("a name with a control character, a line break, or bytes that are no UTF-8", ascii(of))
+                elif path.suffix.lower() not in SUFFIXES:
+                    found.fault("no PNG or JPEG by its name", of)
+                else:
                     found.labels[of] = label
                     found.test |= {of} if is_test else set()
-                elif not path.name.startswith("."):
-                    found.fault("no PNG or JPEG by its name", of)
     if len(roots) == 1 and (place / "test.txt").is_file():
-        found.test = set((place / "test.txt").read_text("utf-8", errors="replace").splitlines())
+        lines = (place / "test.txt").read_text("utf-8-sig", errors="replace").splitlines()
+        found.test = set(filter(None, lines))
         for name in sorted(found.test - set(found.labels)):
             found.fault("a line of test.txt that names no picture", name)
     _read_groups(found)
@@ -85,16 +87,38 @@ def listed(place: Path) -> Folder:
     return found
 
 
+def _find_classes(found: Folder, roots: set[Path]) -> None:
+    """Note as classes the folders in `roots`, and as faults what else is there or beside them."""
+    pictures = found.place / "pictures"
+    inside = {path for root in {pictures, *roots} if root.is_dir() for path in root.glob("[!.]*")}
+    for path in sorted(inside - roots):
+        if path.parent not in roots or not path.is_dir():
+            found.fault("not in a folder for a class", path.relative_to(pictures).as_posix())
+        elif path.is_symlink():
+            found.fault("a link to a folder, which DVC leaves out", path.relative_to(pictures).as_posix())
+        else:
+            found.classes = sorted({*found.classes, path.name})
+
+
 def _read_groups(found: Folder) -> None:
     path = found.place / "groups.csv"
     if not path.is_file():
         return
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:  # spreadsheets write a mark in front
-        rows = list(csv.DictReader(file))
-    if not rows or not {"file", "group"} <= set(rows[0]):
+    try:
+        with path.open(
+            encoding="utf-8-sig", errors="replace", newline=""
+        ) as file:  # spreadsheets write a mark in front
+            rows = list(csv.DictReader(file))
+    except csv.Error as error:
+        found.fault("cannot be read", f"groups.csv ({error})")
+        return
+    if rows and not {"file", "group"} <= set(rows[0]):
         found.fault("expected the columns file and group", "groups.csv")
         return
-    found.groups = {row["file"]: row["group"] for row in rows if row["group"]}
+    found.groups = {}
+    for row in rows:
+        if row["group"] and found.groups.setdefault(row["file"], row["group"]) != row["group"]:
+            found.fault("a picture in two groups of groups.csv", row["file"])
     for name in sorted(found.labels.keys() - found.groups.keys()):
         found.fault("a picture without a group in groups.csv", name)
     in_test = {found.groups.get(name) for name in found.test}
@@ -164,7 +188,9 @@ def _check_classes(found: Folder, names: list[str]) -> None:
         if train + test < FEWEST_OF_CLASS:
             found.fault(f"a class of fewer than {FEWEST_OF_CLASS} different pictures", name)
         elif found.test and (train < FEWEST_OF_CLASS - 1 or not test):
-            found.fault("a class without a picture in the test part, or with fewer than two in the training part", name)
+            advice = "; edit test.txt, or delete it for a new draw" if (found.place / "test.txt").is_file() else ""
+            few = "a class without a picture in the test part, or with fewer than two in the training part"
+            found.fault(few + advice, name)
 
 
 def opened(content: bytes) -> Image.Image:

@@ -60,6 +60,8 @@ def from_mirrors(name: str, chosen: entry.Entry, with_groups: bool) -> Arrays:
     for (kind, file), content in zip(wanted.items(), found, strict=True):
         values = idx.decode(content, file.name)[file.from_row :]
         if file.column is not None:
+            if values.ndim != 2 or file.column >= values.shape[1]:
+                raise errors.StageError(f"{file.name}: expected a table with column {file.column}; got {values.shape}")
             values = values[:, file.column].astype(np.uint8 if kind.endswith("labels") else np.int32)
         if file.transposed:
             values = values.swapaxes(1, 2)

@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -199,8 +200,11 @@ def _attempt(url: str, size: int) -> bytes:
 
 def unpack(packed: bytes, file: File) -> bytes:
     """Return what `packed` holds. Raises StageError if it is not `file`; never unpacks more than that has."""
-    with gzip.open(io.BytesIO(packed)) as stream:
-        content = stream.read(file.raw_bytes + 1)
+    try:
+        with gzip.open(io.BytesIO(packed)) as stream:
+            content = stream.read(file.raw_bytes + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise StageError(f"{file.name}: cannot be unpacked: {error}") from None
     if len(content) != file.raw_bytes or file.raw_sha256 not in (None, hashlib.sha256(content).hexdigest()):
         raise StageError(f"{file.name}: what was unpacked is not the {file.raw_bytes:,} bytes that it has")
     return content

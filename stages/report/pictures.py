@@ -52,8 +52,8 @@ def confusion(counts: np.ndarray, names: list[str]) -> Figure:
             axes.text(middle, actual, f"{hits / of:.2%}", ha="center", va="center", fontsize=7 if upright else 9)
         axes.text(middle, -0.65, "accuracy", ha="center", va="bottom", fontsize=7 if upright else 9, color=QUIET)
     size = None if numbered else max(2.0, 120 / classes)
-    axes.set_xticks(range(classes), names, rotation=90 if upright else 0, fontsize=size)
-    axes.set_yticks(range(classes), names, fontsize=size)
+    axes.set_xticks(range(classes), names, rotation=90 if upright else 0, fontsize=size, parse_math=False)
+    axes.set_yticks(range(classes), names, fontsize=size, parse_math=False)
     axes.set(xlabel="predicted class", ylabel="actual class", xlim=(-0.5, classes + 0.12 * classes))
     for draw_lines in (axes.hlines, axes.vlines):
         draw_lines(np.arange(classes + 1) - 0.5, -0.5, classes - 0.5, color=LINE, linewidth=0.8)
@@ -109,7 +109,7 @@ def grid(images: np.ndarray, captions: list[str], ink: bool) -> Figure:
         left, top = place % COLUMNS * side, place // COLUMNS * (high + text)
         extent = (left, left + side, top + high, top)
         axes.imshow(image, cmap="gray_r" if ink else "gray", vmin=0, vmax=255, extent=extent, aspect="auto")
-        axes.text(left + side / 2, top + high, caption, ha="center", va="top", fontsize=8)
+        axes.text(left + side / 2, top + high, caption, ha="center", va="top", fontsize=8, parse_math=False)
     axes.set(xlim=(0, WIDTH), ylim=(height, 0))
     axes.set_axis_off()
     return figure
