@@ -1,15 +1,19 @@
 """The layers: PyTorch's own results and gradients within rounding, and the same bits in whatever way they are run."""
 
 import copy
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 from torchvision import transforms
 
 from stages.net import description, exact, layers
 from stages.train import guard, images, step
+from tests.conftest import PROJECT
 
 
 @pytest.fixture(autouse=True)
@@ -243,12 +247,141 @@ def test_the_guard_names_what_is_not_exact() -> None:
     assert description.draw_weights(net, exact.generator(0, "weights")) == ""
     chain = description.build(NET, {}, (1, 28, 28), 10)
     layers.draw_from(chain, exact.generator(0, "dropout"))
+    pixels = torch.rand(3, 1, 28, 28)
     with guard.Guard() as watched:
-        made = chain(torch.rand(3, 1, 28, 28))
+        made = chain(pixels)
         (made + made).mul(2).clamp(min=0)
         torch.autograd.grad(layers.cross_entropy(made, torch.zeros(3, dtype=torch.int64), 0.1, 3), chain.parameters())
-        chain.eval()(torch.rand(3, 1, 28, 28))
+        chain.eval()(pixels)
     assert watched.reason() == ""
+    with guard.Guard() as watched:
+        torch.rand(3)
+    assert watched.reason().startswith("torch.ops.aten.rand (tests/test_layers.py, line ")
     with guard.Guard() as watched:
         torch.add(made, made, alpha=3)
     assert watched.reason().startswith("torch.ops.aten.add ")
+
+
+def test_what_the_kernels_cannot_read_is_refused() -> None:
+    """Another type of numbers than float32, labels that are none, and a stride for each axis: an error, no result."""
+    pixels = torch.rand(2, 3, 6, 6)
+    for layer in (layers.Conv2d(3, 4, 3).double(), layers.Linear(108, 5).half(), layers.BatchNorm2d(3).double()):
+        with pytest.raises(RuntimeError, match=r"expected torch\.float32"):
+            layer(pixels)
+    with pytest.raises(TypeError, match="one number for both axes"):
+        layers.Conv2d(3, 4, 3, stride=(2, 1))  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match="momentum None"):
+        layers.BatchNorm2d(3, momentum=None)(pixels)  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match=r"got values \(2, 6, 8\)"):
+        layers.Linear(48, 5)(torch.rand(2, 6, 8))
+    tied = layers.Linear(4, 6)
+    tied.weight = nn.Parameter(torch.rand(4, 6).t())
+    with pytest.raises(RuntimeError, match="gaps in memory"):
+        tied(torch.rand(2, 4))
+    logits, labels = torch.rand(4, 3), torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
+    assert layers.cross_entropy(logits, labels[::2], 0, 4) == layers.cross_entropy(logits, labels[::2].clone(), 0, 4)
+    for wrong, error in ((labels[:4].int(), "int64"), (labels, "labels"), (labels[:4] + 1, "0 to 2")):
+        with pytest.raises((RuntimeError, IndexError), match=error):
+            layers.cross_entropy(logits, wrong, 0, 4)
+
+
+def test_a_whole_number_is_a_number() -> None:
+    """A momentum of 1 is 1.0."""
+    norm, values = layers.BatchNorm2d(3, momentum=1), torch.rand(2, 3, 4, 4)
+    norm(values)
+    assert torch.allclose(norm.running_mean, values.mean((0, 2, 3)))
+
+
+def test_no_images_have_no_gradient() -> None:
+    """A batch of 0 images, as PyTorch has it: gradients of 0, and statistics that stay."""
+    conv, norm = layers.Conv2d(3, 4, 3), layers.BatchNorm2d(4)
+    conv(torch.rand(0, 3, 6, 6)).sum().backward()
+    assert conv.weight.grad is not None
+    assert not conv.weight.grad.any()
+    norm.eval()(torch.rand(0, 4, 3, 3))
+    assert norm.running_mean.tolist() == [0] * 4
+
+
+def test_what_autograd_cannot_know_is_an_error() -> None:
+    """A value that is changed in place before its gradient, and a gradient of a gradient."""
+    relu, conv = layers.ReLU(), layers.Conv2d(2, 2, 3, padding=1)
+    made = relu(conv(torch.rand(1, 2, 5, 5)))
+    made += 1
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        made.sum().backward()
+    hidden = relu(torch.rand(1, 2, 5, 5) + conv.bias[0])
+    made = conv(hidden)
+    hidden.mul_(0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        made.sum().backward()
+    values = torch.rand(1, 2, 5, 5, requires_grad=True)
+    for net in (relu, conv, layers.Sequential(layers.Conv2d(2, 2, 3))):
+        with pytest.raises(RuntimeError, match="no second derivative"):
+            torch.autograd.grad(net(values).sum(), values, create_graph=True)
+
+
+def test_a_sequential_follows_its_layers() -> None:
+    """A layer in evaluation mode, hooks, another layer and other statistics are used, also after the first step."""
+    chain, values = layers.Sequential(layers.BatchNorm2d(2), layers.Dropout(0.5)), torch.rand(3, 2, 4, 4)
+    layers.draw_from(chain, torch.Generator().manual_seed(0))
+    assert (chain(values) == 0).any()
+    chain[1].eval()
+    assert not (chain(values) == 0).any()
+    norm = chain[0].eval()
+    before = norm.running_mean.clone()
+    chain(values.detach())
+    assert torch.equal(norm.running_mean, before)
+    chain = layers.Sequential(layers.BatchNorm2d(2)).train()
+    chain(values)
+    chain[0].running_mean = torch.zeros(2)
+    chain(values)
+    assert chain[0].running_mean.all()
+    chain.append(layers.MaxPool2d(4))
+    assert chain(values).shape == (3, 2, 1, 1)
+    called: list[int] = []
+    chain[1].register_forward_hook(lambda *of: called.append(1))
+    chain(values)
+    assert called == [1]
+    for size in range(1, 20):
+        chain[:1](torch.rand(size, 2, 4, 4))
+        layers.Sequential.forward(chain, torch.rand(size, 2, 4, 4))
+    assert len(chain._chains) <= 8
+
+
+def test_a_weight_that_is_computed_has_its_gradient() -> None:
+    """PyTorch's pruning gives a layer another weight than its parameter: what is pruned has no gradient."""
+    theirs, ours = nn.Linear(5, 4, bias=False), layers.Linear(5, 4, bias=False)
+    ours.load_state_dict(theirs.state_dict())
+    values = torch.rand(6, 5)
+    for layer in (theirs, ours):
+        prune.l1_unstructured(layer, "weight", amount=0.5)
+        layer(values).sum().backward()
+    assert torch.allclose(ours.weight_orig.grad, theirs.weight_orig.grad)
+    assert int((ours.weight_orig.grad == 0).sum()) == 10
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit", "ignore:Converting a tensor")
+def test_what_traces_a_net_gets_pytorchs_operations() -> None:
+    """torch.jit.trace and torch.compile, whose values are no memory that a kernel could read."""
+    net, pixels = description.build(NET, {}, (1, 28, 28), 10).eval(), torch.rand(3, 1, 28, 28)
+    with torch.no_grad():
+        expected = net(pixels)
+        assert torch.allclose(torch.jit.trace(net, pixels)(pixels), expected, atol=1e-5)
+        assert torch.allclose(torch.compile(net, backend="eager")(pixels), expected, atol=1e-5)
+
+
+FIRST_USE = """
+import threading, torch
+from stages.net import layers
+images, made = torch.rand(8, 8, 28, 28), []
+conv = layers.Conv2d(8, 32, 5)
+threads = [threading.Thread(target=lambda: made.append(conv(images))) for _ in range(4)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+assert len(made) == 4 and all(torch.equal(made[0], other) for other in made)
+"""
+
+
+def test_threads_may_use_the_kernels_first() -> None:
+    """Four threads at once, in a new process: they are loaded once."""
+    subprocess.run([sys.executable, "-c", FIRST_USE], check=True, cwd=PROJECT)

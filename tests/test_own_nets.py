@@ -3,8 +3,10 @@
 import json
 import sys
 from types import ModuleType
+from typing import Any
 
 import pytest
+import torch
 from torch import Tensor, nn
 
 from stages.common.errors import StageError
@@ -43,7 +45,7 @@ def test_what_may_give_other_bits_is_named(finished: Clone, tmp_path_factory: py
     layers = next(place for place, line in enumerate(lines) if place > first and not line.startswith("- "))
     recipe.write_text("".join([*lines[:first], *lines[layers:]]))
     said = clone.run("python", "-m", "stages.train").stderr
-    assert "the bits may differ on another computer: torch.ops.aten." in said
+    assert "the bits may differ on another run or computer: torch.ops.aten." in said
     exact = json.loads((clone.path / "metrics/train.json").read_text())["exact"]
     assert exact.startswith("no: ")
     for operation in ("addmm", "mean"):
@@ -114,3 +116,39 @@ def test_what_is_not_trained_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = Recipe(model="nets.mine:Idle", epochs=1, **settings)
     with pytest.raises(StageError, match=r"nets.mine:Idle: the loss has no gradient for used.bias, unused.weight; rem"):
         fit.why_inexact(recipe, 0, made_up(20, training=10))
+
+
+class Odd(nn.Module):
+    """A net that is no net that can be trained, by its `kind`."""
+
+    def __init__(self, shape: tuple[int, ...], classes: int, kind: str) -> None:
+        super().__init__()
+        self.kind, self.classes = kind, classes
+        if kind != "empty":
+            self.last = layers.Linear(28 * 28, classes)
+        if kind == "half":
+            self.extra = nn.Parameter(torch.zeros(3, dtype=torch.float16))
+
+    def forward(self, pixels: Tensor) -> Any:
+        """Return logits (N, classes), or what `kind` says."""
+        if self.kind == "empty":
+            return pixels.flatten(1)[:, : self.classes]
+        logits = self.last(pixels.flatten(1))
+        return (logits, logits) if self.kind == "tuple" else logits
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("empty", "expected a net with parameters; nets.odd:Odd has none"),
+        ("half", "expected parameters of float32; nets.odd:Odd has others: extra"),
+        ("tuple", "expected logits, a tensor; nets.odd:Odd makes tuple"),
+    ],
+)
+def test_a_net_that_cannot_be_trained_is_refused(monkeypatch: pytest.MonkeyPatch, kind: str, message: str) -> None:
+    """With one message."""
+    odd = ModuleType("nets.odd")
+    odd.Odd = Odd  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "nets.odd", odd)
+    with pytest.raises(ValueError, match=message.removeprefix("expected ")):
+        description.build("nets.odd:Odd", {"kind": kind}, (1, 28, 28), 10)

@@ -191,6 +191,13 @@ def test_the_curve_starts_at_the_untrained_net(data: fit.Data) -> None:
         assert curve.epochs[0][2:] == fit.measure(net, data, workers)
 
 
+def test_shards_too_small_for_batch_norm_are_refused(data: fit.Data) -> None:
+    """One value of a channel has no variance."""
+    recipe = Recipe(**{**RECIPE, "model": ["linear 32", "batch_norm", "linear 10"], "batch_size": 5, "shards": 4})
+    with pytest.raises(StageError, match=r"batch_size 5, shards 4: got \(1, 32, 1, 1\), expected more than one value"):
+        fit.why_inexact(recipe, 0, data)
+
+
 def test_a_batch_greater_than_the_training_set_is_refused(data: fit.Data) -> None:
     """There would be no step."""
     with pytest.raises(StageError, match="batch_size: got 151, expected at most 150"):
@@ -256,6 +263,20 @@ def test_running_statistics_are_the_mean_over_the_shards() -> None:
         gradient.merge_statistics()
     torch.testing.assert_close(net[0].running_mean, torch.tensor([0.1 * (0.2 + 0.6) / 2]))
     assert net[0].num_batches_tracked == 1
+
+
+def test_constants_stay_as_they_are() -> None:
+    """Buffers that no shard changes, to the bit: large whole numbers, float64, and float32 in three shards."""
+    net = description.build(["linear 10"], {}, (1, 28, 28), 10)
+    constants = [torch.tensor([2**24 + 1]), torch.tensor([1 / 3], dtype=torch.float64), torch.tensor([True])]
+    constants.append(torch.rand(1000, generator=torch.Generator().manual_seed(0)))
+    for place, values in enumerate(constants):
+        net.register_buffer(f"constant_{place}", values.clone())
+    with Workers(1) as workers:
+        gradient = sharded(net, torch.zeros(3, 28, 28, dtype=torch.uint8), 3, workers, 3)
+        gradient.of(shards_of(torch.zeros(3, dtype=torch.int64), 1))
+        gradient.merge_statistics()
+    assert all(torch.equal(buffer, values) for buffer, values in zip(net.buffers(), constants, strict=True))
 
 
 def test_each_epoch_sees_each_image_once_in_another_order(data: fit.Data) -> None:

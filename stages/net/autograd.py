@@ -3,11 +3,18 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.autograd.function import Function
 
 from stages.net.calls import Program, Run, now
 from stages.net.operations import Gradients, Operation, cross_entropy, dense
+
+
+def check_once() -> None:
+    """Raise RuntimeError in a `backward` that PyTorch records (create_graph=True): the kernels would be left out."""
+    if torch.is_grad_enabled():
+        raise RuntimeError("these layers have no second derivative on a CPU: create_graph cannot be used")
 
 
 class Apply(Function):
@@ -16,12 +23,15 @@ class Apply(Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, operation: Operation, *parameters: Tensor) -> Tensor:
         """Return what `operation`, which has these `parameters`, makes of `values`."""
-        ctx.operation = operation
-        return operation.forward(now, values)
+        ctx.operation, made = operation, operation.forward(now, values)
+        ctx.save_for_backward(*parameters, *((made,) if operation.reads_output else (values,)))
+        return made
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of the values and of the parameters."""
+        check_once()
+        _ = ctx.saved_tensors  # PyTorch raises if one was changed in place since
         of_values, of_parameters = ctx.operation.backward(now, gradients[0], ctx.needs_input_grad[0])
         return of_values, None, *of_parameters
 
@@ -53,6 +63,7 @@ class Chain:
 
     def __init__(self, layers: Sequence[Any], values: Tensor, needed: bool):
         self._forward, self._backward, self._needed = Program(), Program(), needed
+        self.layers = layers  # kept, so that no other layer has the id of one of them
         self._input, self._operations = dense(values).clone(), [layer.operation() for layer in layers]
         self._output = forward(self._forward, self._operations, self._input)
         self._gradient: Tensor | None = None  # that of the output
@@ -79,30 +90,38 @@ class Chain:
         return None if of_values is None else of_values.clone(), *(values.clone() for values in of_parameters)
 
 
-# Those not in use now, by the shape of the values, whether their gradient is needed, and where the parameters are
+# Those not in use now, by the shape of the values, whether their gradient is needed, which layers there are, and where
+# their buffers and parameters are
 Chains = dict[tuple[Any, ...], list[Chain]]
+MOST = 8  # kinds of chains that are kept: each has memory of its own
 
 
 class ApplyChain(Function):
     """A chain of layers, as one operation: PyTorch then keeps no record of each."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, layers: Sequence[Any], chains: Chains, *parameters: Tensor) -> Tensor:
-        """Return what `layers`, which have these `parameters`, make of `values`."""
+    def forward(
+        ctx: Any, values: Tensor, layers: Sequence[Any], chains: Chains, parts: tuple[int, ...], *parameters: Tensor
+    ) -> Tensor:
+        """Return what `layers`, which have these `parts` and `parameters`, make of `values`."""
         needed = ctx.needs_input_grad[0]
-        ctx.free = chains.setdefault((values.shape, needed, *(parameter.data_ptr() for parameter in parameters)), [])
+        key = (values.shape, needed, *parts, *(parameter.data_ptr() for parameter in parameters))
+        if key not in chains and len(chains) >= MOST:
+            chains.clear()
+        ctx.free = chains.setdefault(key, [])
         ctx.chain = ctx.free.pop() if ctx.free else Chain(layers, values, needed)
         return ctx.chain.forward(values)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of the values and of the parameters."""
+        check_once()
         if ctx.chain is None:
             raise RuntimeError("backward through the same layers a second time; call forward again")
         chain, ctx.chain = ctx.chain, None
         of_values, *of_parameters = chain.backward(gradients[0])
         ctx.free.append(chain)
-        return of_values, None, None, *of_parameters
+        return of_values, None, None, None, *of_parameters
 
 
 class CrossEntropy(Function):
@@ -118,4 +137,5 @@ class CrossEntropy(Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradient of the logits."""
+        check_once()
         return ctx.saved_tensors[0] * gradients[0], None, None, None

@@ -5,27 +5,42 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from stages.net.kernels import elements, product  # noqa: F401 - they register the kernels
-from stages.net.kernels.compiler import compiled_kernels
+from stages.net.kernels.compiler import KERNELS, compiled_kernels
 
+# Of the arrays that kernels take
+DTYPES = {"u8*": torch.uint8, "i64*": torch.int64, "f32*": torch.float32, "f64*": torch.float64}
 Argument = Tensor | int | float  # a tensor stands for its memory
 
 
-def packed(arguments: tuple[Argument, ...]) -> Any:
-    """Return the arguments of a kernel as it takes them: 64 bits each. Raises RuntimeError for a GPU's memory."""
-    numbers = []
-    for argument in arguments:
+def packed(kernel: str, arguments: tuple[Argument, ...]) -> Any:
+    """Return the arguments of `kernel` as it takes them, 64 bits each.
+
+    Raises RuntimeError for a tensor of another type than it expects, with gaps in memory, or on a GPU.
+    """
+    numbers: list[int] = []
+    for kind, argument in zip(KERNELS[kernel][0], arguments, strict=True):
         if isinstance(argument, Tensor):
             if argument.device.type != "cpu":
                 raise RuntimeError(f"Expected all tensors to be on the same device, got cpu and {argument.device}")
+            if argument.dtype != DTYPES[kind]:
+                raise RuntimeError(f"got a tensor of {argument.dtype}, expected {DTYPES[kind]}")
+            if kernel != "copy" and not (argument.is_contiguous() or is_channels_last(argument)):
+                raise RuntimeError(f"got a tensor with gaps in memory, of strides {argument.stride()}")
             numbers.append(argument.data_ptr())
-        elif isinstance(argument, float):
-            numbers.append(struct.unpack("<q", struct.pack("<d", argument))[0])
+        elif kind == "i64":
+            numbers.append(int(argument))
         else:
-            numbers.append(argument)
+            numbers.append(struct.unpack("<q", struct.pack("<d", argument))[0])
     return (ctypes.c_int64 * len(numbers))(*numbers)
+
+
+def is_channels_last(values: Tensor) -> bool:
+    """Return whether `values` are images (N, C, H, W) without gaps in memory, channels last."""
+    return values.dim() == 4 and values.is_contiguous(memory_format=torch.channels_last)
 
 
 class Now:
@@ -33,7 +48,7 @@ class Now:
 
     def __call__(self, kernel: str, *arguments: Argument) -> None:
         """Run the `kernel` of this name."""
-        numbers = packed(arguments)
+        numbers = packed(kernel, arguments)
         command = (ctypes.c_int64 * 2)(compiled_kernels().addresses[kernel], ctypes.addressof(numbers))
         compiled_kernels().run(ctypes.addressof(command), 1)
 
@@ -55,7 +70,7 @@ class Program:
 
     def __call__(self, kernel: str, *arguments: Argument) -> None:
         """Run the `kernel` of this name, and keep the call."""
-        numbers = packed(arguments)
+        numbers = packed(kernel, arguments)
         self._kept += [arguments, numbers]
         self._commands += [compiled_kernels().addresses[kernel], ctypes.addressof(numbers)]
         now(kernel, *arguments)

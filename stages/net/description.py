@@ -88,8 +88,14 @@ def build(model: Description, options: Options, shape: Shape, classes: int) -> n
         made = getattr(importlib.import_module(named[1]), named[2])(shape=shape, classes=classes, **options)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"a class that can be made, with its keywords as `options`; `{model}`: {error}") from None
-    with torch.inference_mode():
+    with torch.no_grad():
         logits = made.eval()(torch.zeros(1, *shape))
+    if not isinstance(logits, torch.Tensor):
+        raise ValueError(f"logits, a tensor; {model} makes {type(logits).__name__}")
+    if wrong := [name for name, values in made.named_parameters() if values.dtype != torch.float32]:
+        raise ValueError(f"parameters of float32; {model} has others: {', '.join(wrong)}")
+    if not list(made.parameters()):
+        raise ValueError(f"a net with parameters; {model} has none")
     if logits.shape != (1, classes):
         raise ValueError(f"logits (N, {classes}) of pixels (N, *{shape}); {model} makes {tuple(logits.shape)}")
     return made.train()
@@ -116,10 +122,10 @@ def of_lines(lines: list[str], shape: Shape, classes: int) -> layers.Sequential:
                 raise ValueError("a name stands twice")
             layer = make(tuple(shape), *positional, **named)
             # One image says what shape comes out, and whether the layer fits at all.
-            with torch.inference_mode():
+            with torch.no_grad():
                 shape = layer.eval()(torch.zeros(1, *shape)).shape[1:]
             layer.train()
-        except (TypeError, ValueError, RuntimeError) as error:
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
             reason = _reason(error, make) if isinstance(error, ValidationError) else str(error).splitlines()[0]
             raise ValueError(f"`{_usage(make)}`; layer {place} is `{line}` ({reason})") from None
         net.add_module(f"{place}_{name}", layer)

@@ -23,14 +23,25 @@ class Layer(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         """Return what the layer makes of `values`."""
         if on_kernels(values):
-            return autograd.Apply.apply(values, self.operation(), *self.parameters(recurse=False))
+            operation = self.operation()
+            return autograd.Apply.apply(values, operation, *operation.given)
         return super().forward(values)
 
 
 def on_kernels(values: Tensor) -> bool:
-    """Return whether the kernels compute with `values`. Not with PyTorch's fake tensors, which have no memory."""
-    plain = type(values) in (Tensor, nn.Parameter) and values.dtype == torch.float32
-    return plain and values.device.type == "cpu" and not torch.compiler.is_exporting()
+    """Return whether the kernels compute with `values`.
+
+    Not with PyTorch's fake tensors, which have no memory, and not for torch.export, torch.compile and torch.jit.trace.
+    """
+    plain = type(values) in (Tensor, nn.Parameter) and values.dtype == torch.float32 and values.numel() > 0
+    traced = torch.compiler.is_exporting() or torch.compiler.is_compiling() or torch._C._is_tracing()
+    return plain and values.device.type == "cpu" and not traced
+
+
+def has_hooks(layer: nn.Module) -> bool:
+    """Return whether PyTorch is to call hooks of `layer`, which it does only where it calls the layer itself."""
+    kinds = ("forward_hooks", "forward_pre_hooks", "backward_hooks", "backward_pre_hooks")
+    return any(getattr(layer, f"_{kind}") for kind in kinds)
 
 
 class Conv2d(Layer, nn.Conv2d):
@@ -40,6 +51,8 @@ class Conv2d(Layer, nn.Conv2d):
         self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int = 0,
         bias: bool = True,
     ):  # fmt: skip
+        if not isinstance(stride, int) or not isinstance(padding, int):
+            raise TypeError(f"got stride {stride} and padding {padding}, expected one number for both axes")
         nn.Conv2d.__init__(self, in_channels, out_channels, kernel_size, stride, padding, bias=bias)
 
     def operation(self) -> operations.Operation:
@@ -56,6 +69,8 @@ class Linear(Layer, nn.Linear):
 
     def forward(self, values: Tensor) -> Tensor:
         """Return (N, O), or (N, O, 1, 1) of images."""
+        if values.dim() not in (2, 4):
+            raise RuntimeError(f"got values {tuple(values.shape)}, expected (N, I) or images (N, C, H, W)")
         if on_kernels(values):
             return super().forward(values)
         rows = nn.functional.linear(values.flatten(1), self.weight, self.bias)
@@ -73,7 +88,9 @@ class BatchNorm2d(Layer, nn.BatchNorm2d):
         mean, variance, batches = self.buffers()
         if not self.training:
             return operations.BatchNormInference(self.weight, self.bias, mean, variance, self.eps)
-        return operations.BatchNorm(self.weight, self.bias, (mean, variance, batches), self.momentum or 0.0, self.eps)
+        if self.momentum is None:
+            raise RuntimeError("got momentum None, a mean over all batches, in batch norm; expected a number")
+        return operations.BatchNorm(self.weight, self.bias, (mean, variance, batches), self.momentum, self.eps)
 
 
 class MaxPool2d(Layer, nn.MaxPool2d):
@@ -159,7 +176,11 @@ class Dropout(Layer):
 
 
 class Sequential(nn.Sequential):
-    """torch.nn.Sequential. In training its layers are one operation for PyTorch, which then does less for each."""
+    """torch.nn.Sequential. In training its layers are one operation for PyTorch, which then does less for each.
+
+    That is, if all are layers of this module, in training, without hooks. Their settings, such as a momentum, are read
+    when they first see images of some shape.
+    """
 
     def __init__(self, *layers: nn.Module):
         super().__init__(*layers)
@@ -171,14 +192,16 @@ class Sequential(nn.Sequential):
     def forward(self, values: Tensor) -> Tensor:
         """Return what the layers, one after the other, make of `values`."""
         if self.is_chain(values):
-            return autograd.ApplyChain.apply(values, list(self), self._chains, *self.parameters())
+            parts = (*map(id, self), *(buffer.data_ptr() for buffer in self.buffers()))
+            return autograd.ApplyChain.apply(values, list(self), self._chains, parts, *self.parameters())
         return super().forward(values)  # type: ignore[no-untyped-call]
 
     def is_chain(self, values: Tensor) -> bool:
         """Return whether the kernels compute the layers of `values` as one chain: those of this module, each once."""
         ours = all(isinstance(layer, Layer) and type(layer).__module__ == __name__ for layer in self)
+        plain = all(layer.training and not has_hooks(layer) for layer in self)
         once = sum(len(list(layer.parameters())) for layer in self) == len(list(self.parameters()))
-        return self.training and on_kernels(values) and ours and once
+        return self.training and on_kernels(values) and ours and plain and once
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float, count: int) -> Tensor:

@@ -18,11 +18,18 @@ PIXELS = 64  # about as many are added to all sums of a weight gradient at a tim
 Gradients = tuple[Tensor | None, list[Tensor]]  # of the values, if it is needed, and of the parameters
 
 
+class TooFewError(ValueError):
+    """Batch norm of one value has no variance."""
+
+
 class Operation:
     """One use of a layer."""
 
+    reads_output = False  # for its gradient, else the input
+
     def __init__(self, *parameters: Tensor | None):
-        self.parameters = [parameter.detach() for parameter in parameters if parameter is not None]
+        self.given = [parameter for parameter in parameters if parameter is not None]
+        self.parameters = [parameter.detach() for parameter in self.given]
 
     def forward(self, run: Run, values: Tensor) -> Tensor:
         """Return what the layer makes of `values`."""
@@ -205,7 +212,7 @@ class BatchNorm(Operation):
         y = torch.empty_like(x)
         channels = channels_of(x, self.parameters[0])
         if x.numel() == channels:
-            raise ValueError(f"got {tuple(x.shape)}, expected more than one value for each channel in batch norm")
+            raise TooFewError(f"got {tuple(x.shape)}, expected more than one value for each channel in batch norm")
         self._mean, self._inverse = torch.empty(2, channels, dtype=torch.float64)
         self._sizes = (x.numel() // channels, channels)
         arrays = (x, y, *self.parameters, *self._state, self._mean, self._inverse)
@@ -224,6 +231,10 @@ class BatchNorm(Operation):
 class BatchNormInference(Operation):
     """Batch norm by the running mean and variance. It has no gradient."""
 
+    def backward(self, run: Run, gradient: Tensor, needed: bool) -> Gradients:
+        """Raise NotImplementedError."""
+        raise NotImplementedError("batch norm in evaluation mode has no gradient on a CPU; call train() on it")
+
     def __init__(self, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, epsilon: float):
         super().__init__(weight, bias)
         self._running, self._epsilon = (mean, variance), epsilon
@@ -240,6 +251,8 @@ class BatchNormInference(Operation):
 
 class Relu(Operation):
     """max(0, x)."""
+
+    reads_output = True
 
     def forward(self, run: Run, values: Tensor) -> Tensor:
         """Return `values`, of any shape, with 0 for what is negative."""
@@ -303,7 +316,13 @@ class Scale(Operation):
 
 def cross_entropy(run: Run, logits: Tensor, labels: Tensor, smoothing: float, count: int) -> tuple[Tensor, Tensor]:
     """Return the sum of the cross-entropy of `logits` (N, classes) with `labels` (N) over `count`, and its gradient."""
-    logits = dense(logits)
+    logits, labels = dense(logits), labels.contiguous()
+    if logits.dim() != 2 or labels.shape != logits.shape[:1]:
+        raise RuntimeError(
+            f"got logits {tuple(logits.shape)} and labels {tuple(labels.shape)}, expected (N, C) and (N)"
+        )
+    if len(labels) and not 0 <= (least := labels.numpy().min()) <= (most := labels.numpy().max()) < logits.shape[1]:
+        raise IndexError(f"got labels from {least} to {most}, expected 0 to {logits.shape[1] - 1}")
     loss, gradient = torch.empty((), dtype=torch.float64), torch.empty_like(logits)
     run("cross_entropy", logits, labels, loss, gradient, *logits.shape, smoothing, 1 / count)
     return loss, gradient

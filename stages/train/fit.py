@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from stages.common import files
 from stages.common.errors import StageError
-from stages.net import description, exact, inference, layers
+from stages.net import description, exact, inference, layers, operations
 from stages.net.workers import Workers
 from stages.train import guard
 from stages.train.checkpoint import Checkpoint, decode
@@ -123,18 +123,21 @@ def untrained(recipe: Recipe, seed: int, data: Data) -> tuple[nn.Module, str]:
 
 
 def why_inexact(recipe: Recipe, seed: int, data: Data) -> str:
-    """Return what could give other bits on another computer; nothing if the promise holds.
+    """Return what could give other bits on another run or computer; nothing if the promise holds.
 
     A copy of the net trains on one shard and predicts it, while the guard looks at each of PyTorch's operations. Raises
-    StageError if the loss does not depend on one of the parameters.
+    StageError if the loss does not depend on one of the parameters, or if the shards are too small for batch norm.
     """
     if data.images.device.type != "cpu":
         return "a GPU computes it"
     net, undrawn = untrained(recipe, seed, data)
     layers.draw_from(net, exact.generator(seed, "dropout"))
-    rows = data.training[: max(2, recipe.batch_size // recipe.shards)]
+    rows = data.training[: recipe.batch_size // recipe.shards]
     with guard.Guard() as watched:
-        logits = net(inference.scaled(data.images[rows]))
+        try:
+            logits = net(inference.scaled(data.images[rows]))
+        except operations.TooFewError as error:
+            raise StageError(f"batch_size {recipe.batch_size}, shards {recipe.shards}: {error}") from None
         loss = layers.cross_entropy(logits, data.labels[rows], recipe.label_smoothing, len(rows))
         loss.backward()
         inference.predict(net, data.images[rows], Workers(1))
@@ -169,6 +172,8 @@ def check_finite(net: nn.Module, measures: list[float], epoch: int, recipe: Reci
     """Raise StageError if one of the MEASURES after `epoch`, a weight or a running statistic is not finite."""
     for name, values in [*zip(MEASURES, torch.tensor(measures), strict=True), *net.state_dict().items()]:
         if not values.isfinite().all():
+            if epoch == 0:
+                raise StageError(f"before the first step, {name} is not finite; change the recipe's model")
             raise diverged(f"{name} after epoch {epoch} is not finite", recipe)
 
 

@@ -12,6 +12,7 @@ from stages.train.processes import Processes
 from stages.train.step import Draws, Step
 
 Shard = tuple[Tensor, Tensor, Draws]  # what a step takes
+RUNNING = ("running_mean", "running_var")  # the statistics of batch norm
 
 
 def as_vector(net: nn.Module) -> Tensor:
@@ -48,18 +49,26 @@ class ShardedGradient:
         return total[-1], total[:-1]
 
     def merge_statistics(self) -> None:
-        """Give the net, and with it every replica, the mean over the shards of the running statistics."""
+        """Give the net, and with it every replica, the mean over the shards of the running statistics.
+
+        To another buffer the mean change is added, so that a constant stays as it is, to the bit.
+        """
         with torch.no_grad():
-            buffers = list(self._net.buffers())
-            if not buffers:
+            start = [
+                torch.zeros_like(buffer, dtype=torch.float64) if name.endswith(RUNNING) else buffer.double()
+                for name, buffer in self._net.named_buffers()
+            ]
+            if not start:
                 return
-            of_own = (self._replicas[place].buffers() for place in self._own)
-            own = [torch.cat([buffer.flatten().float() for buffer in of_replica]) for of_replica in of_own]
-            sizes = [buffer.numel() for buffer in buffers]
+            own = []
+            for place in self._own:
+                changes = (of.double() - at for of, at in zip(self._replicas[place].buffers(), start, strict=True))
+                own.append(torch.cat([values.flatten().float() for values in changes]))
+            sizes = [values.numel() for values in start]
             mean = self._sum(own, sum(sizes)) / len(self._replicas)
             for net in (self._net, *self._replicas):
-                for buffer, values in zip(net.buffers(), mean.split(sizes), strict=True):
-                    buffer.copy_(values.view_as(buffer))
+                for buffer, at, change in zip(net.buffers(), start, mean.split(sizes), strict=True):
+                    buffer.copy_(at + change.view_as(at))
 
     def _sum(self, own: list[Tensor], size: int) -> Tensor:
         """Return the sum over all shards, in their order, of a vector (`size`) for each; this process has its `own`."""

@@ -41,10 +41,15 @@ class Guard(TorchDispatchMode):
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Note `operation`, and run it."""
         name = operation.overloadpacket.__name__
-        stable = name in STABLE or (name in WITHOUT_ALPHA and (kwargs or {}).get("alpha", 1) == 1)
+        named = kwargs or {}
+        stable = name in STABLE
+        if name in WITHOUT_ALPHA:
+            stable = named.get("alpha", 1) == 1
+        elif name == "rand":  # PyTorch's own generator is shared by all threads
+            stable = named.get("generator") is not None
         if not stable and name not in self.found:
             self.found[name] = _caller()
-        return operation(*args, **(kwargs or {}))
+        return operation(*args, **named)
 
     def reason(self) -> str:
         """Return which operations were not stable, and where they were called; empty if there were none."""

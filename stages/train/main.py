@@ -57,7 +57,7 @@ def main() -> None:
         if (inexact := why_inexact(chosen, train.seed, images)) and train.exact == "required":
             raise errors.StageError(f"params.yaml: train.exact: got 'required', but the bits may differ: {inexact}")
         if inexact and processes.rank == 0:
-            print(f"the bits may differ on another computer: {inexact}", file=sys.stderr)
+            print(f"the bits may differ on another run or computer: {inexact}", file=sys.stderr)
         net, curve = fit(chosen, train.seed, images, workers, processes, unfinished)
     if processes.rank > 0:
         return  # the first process writes for all

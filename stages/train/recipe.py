@@ -21,7 +21,8 @@ class Recipe(settings.Settings):
     schedule: Literal["constant", "one_cycle"]
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None  # of sgd
-    betas: list[Annotated[float, Field(ge=0, lt=1)]] | None = None  # of adam and adamw
+    # of adam and adamw; closer to 1, or with a second one closer to 0, Adam in float32 is not what it should be
+    betas: list[Annotated[float, Field(ge=0, le=0.9999)]] | None = None
     batch_size: Annotated[int, Field(ge=1)]
     shards: Annotated[int, Field(ge=1)]
     epochs: Annotated[int, Field(ge=1)]
@@ -37,8 +38,8 @@ class Recipe(settings.Settings):
             raise ValueError("no `betas` with the optimizer sgd, which has `momentum`")
         if self.optimizer != "sgd" and self.momentum is not None:
             raise ValueError(f"no `momentum` with the optimizer {self.optimizer}, which has `betas`")
-        if self.betas is not None and len(self.betas) != 2:
-            raise ValueError("two `betas`")
+        if self.betas is not None and (len(self.betas) != 2 or self.betas[1] < 0.01):
+            raise ValueError("two `betas`, the second at least 0.01")
         return self
 
     def epochs_of(self, steps: int) -> int:

@@ -3,6 +3,7 @@
 import ctypes
 import hashlib
 import sys
+import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -40,6 +41,7 @@ end:
   ret void
 }
 """
+LOCK = threading.Lock()  # two threads would load the kernels twice, and the first ones would be freed while they run
 DIGEST_SIZE = hashlib.sha256().digest_size  # bytes at the beginning of a file in the cache, of the SHA-256 of the rest
 
 
@@ -128,9 +130,14 @@ def load(target: Target, folder: Path) -> Kernels:
     return Kernels(target, machine_code)
 
 
-@cache
 def compiled_kernels() -> Kernels:
     """Return the kernels for this machine."""
+    with LOCK:
+        return _loaded()
+
+
+@cache
+def _loaded() -> Kernels:
     return load(host(), platformdirs.user_cache_path("mnist-pipeline") / "kernels")
 
 
