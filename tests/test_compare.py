@@ -316,6 +316,8 @@ def test_a_project_in_a_folder_of_a_repository(finished: Clone, tmp_path: Path) 
     clone.run("git", "commit", "--quiet", "--message", "a project of several")
     assert "HEAD and the workspace have the same weights" in clone.run(*COMPARE, "HEAD").stdout
     assert "have the same weights" in clone.run("python", "-m", "stages.report", "--against", "HEAD").stdout
+    root = clone.run("python", "-c", "from tools import job; print(job.root())").stdout
+    assert root == f"{tmp_path / 'repository'}\n"  # where a job pushes to
 
 
 def test_usage(compared: Clone) -> None:

@@ -75,6 +75,11 @@ def test_what_cannot_be_searched(monkeypatch: pytest.MonkeyPatch) -> None:
     """No param with several values, no trial that ended, no Optuna: each is said, with what to do."""
     with pytest.raises(StageError, match="--search: no param has several values; for example"):
         search.search("lr", 3, ["train.recipe=fast"], 0)
+    with pytest.raises(StageError, match=r"-S train.seed: --seeds sets the seeds"):
+        search.search("lr", 3, [*SPACE, "train.seed=7"], 0)
+    for odd in ("tag(log,interval(0,0.1))", "interval(0.1,0.01)"):
+        with pytest.raises(StageError, match=r"-S .*interval\(0"):
+            search.search("lr", 3, [f"{RATE}={odd}"], 0)
     monkeypatch.setattr(search, "run", lambda planned, trial, slurm: ([], False))
     with pytest.raises(StageError, match="search lr: no trial ended"):
         search.search("lr", 2, SPACE, 0)
@@ -102,6 +107,8 @@ def test_a_stopped_trial_can_be_trained_to_the_end(
     assert len(told) == 1
     monkeypatch.setattr(search.job, "clone", lambda commit: pytest.fail("it was run again"))
     assert search.run(planned, always.ask()) == (told, True)
+    never = optuna.create_study(pruner=optuna.pruners.NopPruner())
+    assert search.run(planned, never.ask()) == (told, True)  # it has no results, whatever the others have now
     assert clone.run("git", "status", "--porcelain").stdout == ""
     with pytest.raises(StageError, match="has no experiments"):
         runs.experiments()

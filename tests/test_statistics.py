@@ -159,3 +159,12 @@ def test_the_interval_of_a_difference() -> None:
     other = {4: 0.9943, 5: 0.9950}
     welch = stats.ttest_ind([*first.values()], [*other.values()], equal_var=False).confidence_interval(0.95)
     assert difference(first, other)["interval"] == pytest.approx([*welch])
+
+
+def test_a_difference_of_nothing_needs_no_seeds() -> None:
+    """Differences that cancel, but for rounding, say of no number of seeds that it would tell."""
+    first, second = ({1: 0.995, 2: 0.996, 3: 0.995167}, {1: 0.995167, 2: 0.996667, 3: 0.994333})
+    found = difference(first, second)
+    assert found["p"] == pytest.approx(1)
+    assert found["seeds_to_tell"] is None
+    assert found["verdict"].endswith("no evidence of a difference.")

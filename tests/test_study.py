@@ -24,6 +24,7 @@ from tests.made import Made, make
 from tests.test_page import AXE
 from tests.test_report import look
 from tools import study, summary
+from tools.planned import plan
 
 STUDY = (sys.executable, "-m", "tools.study")
 RATE = "recipes/fast.yaml:learning_rate"
@@ -75,6 +76,64 @@ def test_the_table(studied: tuple[Clone, list[str]]) -> None:
     assert "The test accuracy decides nothing." in said
     assert lines[0].split()[-2:] == ["test,", "%"]
     assert not list((clone.path / ".dvc/tmp").glob("exps/celery/broker/*/*"))
+
+
+def test_the_sentences(finished: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the test says of the seeds in common counts; one seed, or no spread, is no evidence; ties are tests, too."""
+    clone = finished.copy(tmp_path / "clone")
+    monkeypatch.chdir(clone.path)
+    made = {
+        0.01: {1: 0.90, 2: 0.91, 3: 0.99, 4: 0.995},
+        0.02: {1: 0.93, 2: 0.945},  # lower than 0.01 on average, higher on both of its seeds
+        0.03: {1: 0.89, 2: 0.90, 3: 0.98, 4: 0.985},
+        0.04: {1: 0.999},
+    }
+    make(clone, [Made(f"s-{rate}-{of}", of, rate, a) for rate, seeds in made.items() for of, a in seeds.items()])
+    groups, found = summary.summarise(runs.experiments())
+    assert summary.verdict(groups, found) == [
+        "Best by the mean validation accuracy: learning_rate=0.01.",
+        "No evidence of a difference to: learning_rate=0.02.",
+        "Not tested, as one seed or no spread allows no test: learning_rate=0.03; learning_rate=0.04.",
+    ]
+    found["against_best"][list(groups).index("learning_rate=0.02")]["p_corrected"] = 0.01
+    said = summary.verdict(groups, found)
+    assert "On the seeds in common it is worse than: learning_rate=0.02." in said
+    assert found["pairs"] == 3
+    tested = [of for of in found["against_best"].values() if "p" in of]
+    assert len(tested) == 1
+
+
+def test_a_study_stays_at_its_commit(finished: Clone, tmp_path: Path) -> None:
+    """An edit, another commit, and a shallow clone are refused before anything is queued."""
+    clone = finished.copy(tmp_path / "clone")
+    begun = clone.run("git", "rev-parse", "HEAD").stdout.strip()
+    again = ("python", "-c", f"from tools import study; study.baseline('{begun}')")
+    clone.run(*again)
+    clone.replace("recipes/fast.yaml", "epochs: 2 ", "epochs: 9 ")
+    clone.run("git", "add", "--all")
+    assert "git restore --staged --worktree ." in clone.run(*again, status=1).stderr
+    clone.run("git", "commit", "--quiet", "--message", "more epochs")
+    assert f"the study began at {begun[:7]}" in clone.run(*again, status=1).stderr
+    shallow = tmp_path / "shallow"
+    clone.run("git", "clone", "--quiet", "--depth", "1", clone.path.as_uri(), str(shallow))
+    failed = Clone(shallow, tmp_path).run("python", "-m", "tools.study", "--name", "rate", status=1)
+    assert "error: a shallow clone, where DVC loses experiments" in failed.stderr
+
+
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        (["train.recipe=quick", "recipes/fast.yaml:epochs=1,3"], "recipes/fast.yaml:epochs=1: changes nothing where"),
+        (["recipes/quick.yaml:epochs=1,3"], "train.recipe is fast; run another study for it"),
+        (["train.recipe=fast,quick", "recipes/fast.yaml:epochs=1,3"], "train.recipe is quick"),
+        (["download.dataset=mnist,digits"], "a study has one data set"),
+        (["train.recipe=fast,fast"], "they are equal, or differ in punctuation only"),
+    ],
+)
+def test_a_grid_that_compares_nothing_is_refused(grid: list[str], message: str) -> None:
+    """Before anything is run."""
+    with pytest.raises(StageError, match=re.escape(message)):
+        plan("any", grid, [1, 2])
 
 
 def test_the_interval_of_a_pair(studied: tuple[Clone, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:

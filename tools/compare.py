@@ -11,6 +11,7 @@ are named. --against names a second group, and tests the difference. All is read
 
 import argparse
 import json
+import textwrap
 from typing import Any
 
 from tabulate import tabulate
@@ -52,7 +53,7 @@ def main(arguments: argparse.Namespace) -> None:
         first, second = runs.load(arguments.a), runs.load(arguments.b)
         compared = compare(first, second)
         header, rows, widths = of_two(first, second, compared)
-        verdict = compared["verdict"]
+        verdict = compared["verdict"] if arguments.md else textwrap.fill(compared["verdict"], 100)
     if arguments.json:
         print(json.dumps(compared, indent=2))
         return

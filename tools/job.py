@@ -49,19 +49,24 @@ def main(arguments: argparse.Namespace) -> int:
         with started(place, Planned(arguments.name, tuple(arguments.set_param))) as process:
             if status := process.wait():
                 return status
-        push(place, Path.cwd(), ref)
+        push(place, root(), ref)
     return 0
+
+
+def root() -> str:
+    """Return the folder of the repository, of which the project may be a folder."""
+    return git.text("rev-parse", "--show-toplevel")
 
 
 @contextlib.contextmanager
 def clone(commit: str) -> Iterator[Path]:
     """A temporary clone of this repository at `commit`, with the same DVC cache: its folder of this project."""
-    root, folder = git.text("rev-parse", "--show-toplevel"), git.text("rev-parse", "--show-prefix")
+    folder = git.text("rev-parse", "--show-prefix")
     with Repo() as repo, tempfile.TemporaryDirectory(prefix="experiment-", ignore_cleanup_errors=True) as temporary:
-        git.run("clone", "--quiet", "--no-checkout", root, temporary)
+        git.run("clone", "--quiet", "--no-checkout", root(), temporary)
         git.run("checkout", "--quiet", "--detach", commit, cwd=Path(temporary))
         place = Path(temporary, folder)
-        (place / ".dvc/config.local").write_text(f"[cache]\n    dir = {repo.cache.local_cache_dir}\n")
+        (place / ".dvc/config.local").write_text(f'[cache]\n    dir = "{repo.cache.local_cache_dir}"\n')
         yield place
 
 
@@ -78,18 +83,18 @@ def started(place: Path, planned: Planned, log: IO[bytes] | None = None) -> Iter
         process.wait()
 
 
-def push(place: Path, repository: Path | str, ref: str, source: str | None = None) -> None:
+def push(place: Path, repository: str, ref: str, source: str | None = None) -> None:
     """Push `source` (`ref` itself) from the clone at `place` to `repository` as `ref`, again until it is there.
 
     Servers refuse connections when many jobs end at once. Raises StageError after ATTEMPTS.
     """
     for attempt in range(ATTEMPTS):
         try:
-            git.run("push", "--quiet", str(repository), f"{source or ref}:{ref}", cwd=place)
+            git.run("push", "--quiet", repository, f"{source or ref}:{ref}", cwd=place)
             return
         except StageError as error:
             with contextlib.suppress(StageError):
-                if git.run("ls-remote", str(repository), ref, cwd=place):
+                if git.run("ls-remote", repository, ref, cwd=place):
                     return  # another job has run it: its bits are the same
             refused = " ".join(str(error).split())
         time.sleep(random.uniform(0.5, 1) * min(LONGEST, 2**attempt))  # noqa: S311 - jobs that end together part

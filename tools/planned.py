@@ -13,6 +13,8 @@ from stages.common import settings
 from stages.common.errors import StageError
 from stages.report import runs
 
+RECIPE, DATASET = "train.recipe", "download.dataset"
+
 
 @dataclass(frozen=True)
 class Planned:
@@ -30,7 +32,8 @@ class Planned:
 def plan(name: str, grid: Sequence[str], seeds: Sequence[int]) -> list[Planned]:
     """Return an experiment for each of `seeds` of each point of `grid`, in DVC's syntax, seed by seed.
 
-    Raises StageError if DVC cannot read `grid`, or if two points have one name.
+    Raises StageError if DVC cannot read `grid`, if two points have one name or one has a recipe's param that another
+    recipe does not use, or if there are two data sets.
     """
     try:
         points = get_hydra_sweeps(to_path_overrides(grid))
@@ -41,11 +44,20 @@ def plan(name: str, grid: Sequence[str], seeds: Sequence[int]) -> list[Planned]:
         for point in points:
             sets = [f"{path}:{of}" for path, values in point.items() for of in values]
             sets = [of.removeprefix(f"{settings.PARAMS}:") for of in sets]
+            recipe = next((of.partition("=")[2] for of in sets if of.startswith(f"{RECIPE}=")), settings.value(RECIPE))
+            if unused := [
+                of for of in sets if of.startswith("recipes/") and not of.startswith(f"recipes/{recipe}.yaml:")
+            ]:
+                raise StageError(
+                    f"-S {unused[0]}: changes nothing where {RECIPE} is {recipe}; run another study for it"
+                )
             if any(of.startswith(f"{runs.SEED}=") for of in sets):
                 raise StageError(f"-S {runs.SEED}: --seeds sets the seeds of a study")
             found.append(Planned(named(name, sets, f"seed={seed}"), (*sets, f"{runs.SEED}={seed}")))
     if len({of.name for of in found}) < len(found):
-        raise StageError("two points of the grid have one name: their values differ in punctuation only")
+        raise StageError("two points of the grid have one name: they are equal, or differ in punctuation only")
+    if len({one for of in found for one in of.sets if one.startswith(f"{DATASET}=")}) > 1:
+        raise StageError(f"-S {DATASET}: a study has one data set, as its runs are compared on the same test images")
     return found
 
 

@@ -17,6 +17,7 @@ from dvc.repo.experiments.queue.celery import LocalCeleryQueue
 from stages.common.errors import StageError
 from tools.planned import Planned
 
+INTERRUPTED = 252  # exit status of DVC's
 PATIENCE = 20  # seconds that the workers of the queue have to start
 
 
@@ -41,6 +42,8 @@ class Queue:
             command = ["exp", "run", "--queue", *of.options]
             with contextlib.redirect_stdout(io.StringIO()):
                 status = dvc(command)
+            if status == INTERRUPTED:
+                raise KeyboardInterrupt
             if status:
                 raise StageError(f"dvc {' '.join(command)}: exit status {status}; DVC says why above")
         self._start()

@@ -80,19 +80,21 @@ def space(given: Sequence[str]) -> tuple[list[str], "dict[str, BaseDistribution]
     for path, overrides in to_path_overrides(given).items():
         prefix = "" if path == str(settings.PARAMS) else f"{path}:"
         try:
-            parsed = to_hydra_overrides(overrides)
-        except HydraException as error:
+            for override in to_hydra_overrides(overrides):
+                key = f"{prefix}{override.key_or_group}"
+                if key == runs.SEED:
+                    raise StageError(f"-S {runs.SEED}: --seeds sets the seeds of a study")
+                if override.is_interval_sweep():
+                    of = override.value()
+                    whole = isinstance(of.start, int) and isinstance(of.end, int)
+                    kind = IntDistribution if whole else FloatDistribution
+                    free[key] = kind(of.start, of.end, log="log" in of.tags)
+                elif override.is_sweep_override():
+                    free[key] = CategoricalDistribution(list(override.sweep_string_iterator()))
+                else:
+                    fixed.append(f"{prefix}{override.input_line}")
+        except (HydraException, ValueError) as error:
             raise StageError(f"-S {prefix}{overrides[0]}: {' '.join(str(error).split())}") from None
-        for override in parsed:
-            key = f"{prefix}{override.key_or_group}"
-            if override.is_interval_sweep():
-                of = override.value()
-                whole = isinstance(of.start, int) and isinstance(of.end, int)
-                free[key] = (IntDistribution if whole else FloatDistribution)(of.start, of.end, log="log" in of.tags)
-            elif override.is_sweep_override():
-                free[key] = CategoricalDistribution(list(override.sweep_string_iterator()))
-            else:
-                fixed.append(f"{prefix}{override.input_line}")
     if not free:
         raise StageError("--search: no param has several values; for example -S 'KEY=tag(log,interval(0.001,0.1))'")
     return fixed, free
@@ -112,7 +114,8 @@ def run(planned: Planned, trial: "Trial", slurm: Slurm | None = None) -> tuple[l
             if ref not in runs.references():
                 slurm.run(planned)
     if ref in runs.references():
-        return until_pruned(losses_in(git.text("show", f"{ref}:./{CURVE}")), trial)
+        losses, stopped = until_pruned(losses_in(git.text("show", f"{ref}:./{CURVE}")), trial)
+        return losses, stopped or not git.text("ls-tree", "--name-only", ref, "--", runs.EVALUATE)  # as `record` has it
     if slurm:
         return [], False
     LOGS.mkdir(parents=True, exist_ok=True)
@@ -131,7 +134,7 @@ def run(planned: Planned, trial: "Trial", slurm: Slurm | None = None) -> tuple[l
                     more, stopped = until_pruned(losses_in(there)[len(told) :], trial, len(told))
                     told += more
         if process.returncode == 0:
-            job.push(place, Path.cwd(), ref)
+            job.push(place, job.root(), ref)
         elif stopped:
             record(place, f"{planned.name}: stopped after epoch {len(told)}", ref)
         else:
@@ -161,4 +164,4 @@ def record(place: Path, message: str, ref: str) -> None:
             (place / tracked).unlink(missing_ok=True)
     git.run("add", "--all", ".", cwd=place)
     git.run("commit", "--quiet", "--message", message, cwd=place)
-    job.push(place, Path.cwd(), ref, "HEAD")
+    job.push(place, job.root(), ref, "HEAD")

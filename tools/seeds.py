@@ -66,7 +66,7 @@ def groups_of(runs: Sequence[Run]) -> list[list[Run]]:
         group = groups.setdefault(others, {})
         for twin in group.values():
             if (twin.seed == run.seed) != (twin.weights == run.weights):
-                what = "params, other weights: their code or device differs"
+                what = "params, other weights: their code, data or device differs"
                 what = what if twin.seed == run.seed else "weights, other seeds: params were edited without a run"
                 raise StageError(f"{twin.name} and {run.name}: the same {what}")
         group.setdefault(run.seed, run)
@@ -101,11 +101,13 @@ def difference(first: dict[int, float], second: dict[int, float], confidence: fl
     error = math.sqrt(sum(part for part, _ in parts))
     found["interval"] = [float(end) for end in stats.t.interval(confidence, freedom, seen, error)]
     found["p"] = p = 2 * float(stats.t.sf(abs(seen) / error, freedom))
-    found["seeds_to_tell"] = seeds_to_tell(seen, *deviations, confidence=confidence) if seen else None
+    # the accuracies have six digits: a smaller difference is none
+    told = abs(seen) > 1e-6
+    found["seeds_to_tell"] = seeds_to_tell(seen, *deviations, confidence=confidence) if told else None
     if p <= 1 - confidence:
         verdict = f"the {'first' if seen > 0 else 'second'} group is better."
     else:
-        more = f" To see one of this size takes about {found['seeds_to_tell']} seeds a side." if seen else ""
+        more = f" To see one of this size takes about {found['seeds_to_tell']} seeds a side." if told else ""
         verdict = f"no evidence of a difference.{more}"
     return found | {"verdict": f"{seen:+.3%} ({test}: p = {p:.2g}): {verdict}"}
 

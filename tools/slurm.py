@@ -74,5 +74,7 @@ def script(missing: Sequence[Planned]) -> str:
 def _slurm(*arguments: str, script: str = "") -> str:
     done = subprocess.run(arguments, input=script, capture_output=True, text=True)  # noqa: S603 - Slurm's own commands
     if done.returncode:
-        raise StageError(f"{arguments[0]}: {' '.join(done.stderr.split())}; the same command goes on once it answers")
+        raise StageError(
+            f"{arguments[0]}: {' '.join(done.stderr.split())}; then type the same command again: it goes on"
+        )
     return done.stdout

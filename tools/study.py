@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Run what is missing of the study, and show what there is. Return 1 if something is still missing."""
     check(arguments)
+    commit = baseline()
     name, grid, seed = arguments.name, arguments.set_param, settings.value(runs.SEED)
     if arguments.search is None:
         planned = plan(name, grid, range(1, arguments.seeds + 1))
@@ -61,30 +62,45 @@ def main(arguments: argparse.Namespace) -> int:
         name = f"{name}-confirmed"
         planned = plan(name, [], fresh) + plan(name, best.sets, fresh)
     on = Slurm(name, arguments.jobs or 0) if arguments.on == "slurm" else Queue(planned, arguments.jobs or 1)
-    return run(name, planned, on)
+    return run(name, planned, on, commit)
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Raise StageError for values that no study can have, and where experiments would not start from a commit."""
+    """Raise StageError for values that no study can have."""
     if not re.fullmatch(r"\w[\w-]*", arguments.name):
         raise StageError(f"--name: got {arguments.name!r}, expected letters, digits, - and _")
     for option, least in (("seeds", 2), ("jobs", 1), ("search", 1)):
         value = getattr(arguments, option)
         if value is not None and value < least:
             raise StageError(f"--{option}: got {value}, expected at least {least}")
-    changed = git.text("status", "--porcelain", "--untracked-files=no")
+
+
+def baseline(before: str | None = None) -> str:
+    """Return the commit that the runs start from. Raises StageError if it is not the one `before`.
+
+    And if something is changed since the commit, or if the clone is shallow.
+    """
+    changed = git.run("status", "--porcelain", "--untracked-files=no").decode(errors="replace")
     if changed:
-        raise StageError(f"a study starts from a commit; commit this, or `git restore .`:\n{changed}")
+        raise StageError(
+            f"a study starts from a commit; commit this, or `git restore --staged --worktree .`:\n{changed.rstrip()}"
+        )
+    if git.text("rev-parse", "--is-shallow-repository") == "true":
+        raise StageError("a shallow clone, where DVC loses experiments; `git fetch --unshallow`")
+    commit = runs.resolve("HEAD")
+    if before not in (None, commit):
+        raise StageError(f"HEAD is {commit[:7]} now, and the study began at {before:.7}; go back to it, and try again")
+    return commit
 
 
-def run(name: str, planned: Sequence[Planned], on: Runner) -> int:
+def run(name: str, planned: Sequence[Planned], on: Runner, commit: str) -> int:
     """Run what is missing of `planned`, show the results, and return the exit status: 1 if something is missing."""
     try:
-        missing = run_missing(name, planned, on)
+        missing = run_missing(name, planned, on, commit)
     except KeyboardInterrupt:
-        print("\nThe runs that were started go on. The same command shows them, and runs the others.", file=sys.stderr)
+        print("\nWhat is queued goes on without this command. Type it again to see the results.", file=sys.stderr)
         raise
-    there = runs.experiments_of_head()
+    there = runs.experiments_of(commit)
     found = [runs.of_commit(there[of.name], of.name) for of in planned if of.name in there]
     if missing:
         print(f"Missing, {len(missing)} of {len(planned)} (the same command tries them again):")
@@ -94,7 +110,7 @@ def run(name: str, planned: Sequence[Planned], on: Runner) -> int:
     return 1 if missing else 0
 
 
-def run_missing(name: str, planned: Sequence[Planned], on: Runner) -> list[Planned]:
+def run_missing(name: str, planned: Sequence[Planned], on: Runner, commit: str) -> list[Planned]:
     """Run what is missing of `planned`, and return what is missing in the end.
 
     What failed is tried again as long as each round has a new result.
@@ -103,13 +119,14 @@ def run_missing(name: str, planned: Sequence[Planned], on: Runner) -> list[Plann
     with tqdm(total=len(planned), desc=name, bar_format=BAR, disable=None) as bar:
         while True:
             active = on.active()  # before the look at what is done: a run that ends in between is not run again
-            done = runs.experiments_of_head()
+            done = runs.experiments_of(commit)
             missing = [of for of in planned if of.name not in done]
             bar.update(len(planned) - len(missing) - bar.n)
             if not missing or (not active and len(missing) == before):
                 return missing
             if not active:
                 before = len(missing)
+                baseline(commit)
                 on.submit(missing)
             time.sleep(PAUSE)
 

@@ -25,20 +25,21 @@ Groups = dict[str, list[Run]]
 def summarise(runs: Sequence[Run]) -> tuple[Groups, dict[str, Any]]:
     """Return the groups of `runs` that differ in the seed alone, by their params, and what is known of them.
 
-    The groups are sorted by their mean validation accuracy, the best first. Each pair of them is tested, and the
-    p-values are corrected for the number of pairs. Raises StageError if no group has two seeds.
+    The groups are sorted by their mean validation accuracy, the best first, and those of one seed last. Each pair of
+    the others is tested, and the p-values are corrected for the number of pairs. Raises StageError if no group has two
+    seeds.
     """
     groups, found = groups_of(runs), compare_seeds([runs])["groups"]
     check_same_test_set([group[0] for group in groups])
-    order = sorted(range(len(groups)), key=lambda place: -found[place]["validation"]["mean"])
+    order = sorted(range(len(groups)), key=lambda place: (len(groups[place]) < 2, -found[place]["validation"]["mean"]))
     groups, found = [groups[place] for place in order], [found[place] for place in order]
     accuracies = [{run.seed: MEASURES["validation"](run) for run in group} for group in groups]
     pairs = [pair for pair in combinations(range(len(groups)), 2) if min(len(accuracies[of]) for of in pair) > 1]
     confidence = 1 - (1 - CONFIDENCE) / max(1, len(pairs))
     tested = {pair: difference(accuracies[pair[0]], accuracies[pair[1]], confidence) for pair in pairs}
-    with_p = [of for of in tested.values() if "p" in of]
-    for of, p in zip(with_p, holm([of["p"] for of in with_p]), strict=True):
-        of["p_corrected"] = p
+    for of, p in zip(tested.values(), holm([of.get("p", 1.0) for of in tested.values()]), strict=True):
+        if "p" in of:  # without a spread there is none
+            of["p_corrected"] = p
     named = {label(of["params"]): group for group, of in zip(groups, found, strict=True)}
     against_best = {other: of for (best, other), of in tested.items() if best == 0}
     return named, {"groups": found, "pairs": len(pairs), "against_best": against_best}
@@ -46,7 +47,7 @@ def summarise(runs: Sequence[Run]) -> tuple[Groups, dict[str, Any]]:
 
 def label(params: dict[str, Any]) -> str:
     """Return `params`, those in which groups differ, in few words."""
-    return ", ".join(f"{key.rpartition(':')[2]}={value}" for key, value in params.items()) or "as committed"
+    return ", ".join(f"{key.rpartition(':')[2]}={value}" for key, value in params.items()) or "all runs"
 
 
 def table(groups: Groups, found: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -72,11 +73,18 @@ def table(groups: Groups, found: dict[str, Any]) -> tuple[list[str], list[list[s
 def verdict(groups: Groups, found: dict[str, Any]) -> list[str]:
     """Return what the table says, in sentences."""
     names, tested = list(groups), found["against_best"]
-    worse = [names[place] for place, of in tested.items() if of.get("p_corrected", 1.0) <= 1 - CONFIDENCE]
-    open_ = [names[place] for place in range(1, len(names)) if names[place] not in worse]
+    sure = {place: of for place, of in tested.items() if of.get("p_corrected", 1.0) <= 1 - CONFIDENCE}
+    said = {
+        # paired, the seeds in common may say something else than the means of all
+        "It is better than": [place for place, of in sure.items() if of["difference"] > 0],
+        "On the seeds in common it is worse than": [place for place, of in sure.items() if of["difference"] < 0],
+        "No evidence of a difference to": [place for place, of in tested.items() if "p" in of and place not in sure],
+        "Not tested, as one seed or no spread allows no test": [
+            place for place in range(1, len(names)) if "p" not in tested.get(place, {})
+        ],
+    }
     lines = [f"Best by the mean validation accuracy: {names[0]}."] if len(names) > 1 else []
-    lines += [f"It is better than: {'; '.join(worse)}."] if worse else []
-    return lines + ([f"No evidence of a difference to: {'; '.join(open_)}."] if open_ else [])
+    return lines + [f"{what}: {'; '.join(names[of] for of in places)}." for what, places in said.items() if places]
 
 
 def legend(found: dict[str, Any]) -> list[str]:

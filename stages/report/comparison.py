@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from stages.common.errors import StageError
-from stages.report.runs import CONFIDENCE, Run, differing
+from stages.report.runs import CONFIDENCE, Run, differing, raw_data
 
 
 def compare(first: Run, second: Run) -> dict[str, Any]:
@@ -44,7 +44,10 @@ def verdict(first: Run, second: Run, only_first: int, only_second: int, p: float
         return f"{first.name} and {second.name} err on the same images."
     counts = f"{only_first} against {only_second} images that only {first.name} or only {second.name}"
     counts += f" classifies correctly (p = {p:.2g})"
-    same = "" if differing([first, second]) else " No param differs: the code does, or the device."
+    same = "" if differing([first, second]) else " No param differs: the code does, or the data, or the device."
+    both = raw_data(first), raw_data(second)
+    if all(both) and both[0] != both[1]:
+        same = " The data in data/raw differ: if the test images do, this comparison says nothing."
     if p > 1 - CONFIDENCE:
         return f"{counts}: no evidence of a difference.{same}"
     better, worse = (first, second) if only_first > only_second else (second, first)

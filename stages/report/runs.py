@@ -47,6 +47,7 @@ NUMBERS = {
 class Run:
     """The tracked results of a run of the pipeline, and the params that it had."""
 
+    commit: str | None  # None: the workspace
     name: str
     dataset: str
     recipe: str
@@ -135,8 +136,17 @@ def of_commit(commit: str | None, name: str) -> Run:
         counts = f"{EVALUATE} has {evaluated['errors']} errors, {PREDICTIONS} {errors}"
         raise StageError(f"{name}: {counts}; {_advice(name)}")
     tables = {Path(path).stem: table for path, table in found.items() if path.startswith("plots")}
-    start = (name, dataset, chosen, seed, params, evaluated, list(classes))
+    start = (commit, name, dataset, chosen, seed, params, evaluated, list(classes))
     return Run(*start, *(trained[key] for key in FILES[TRAIN]), **tables)
+
+
+def raw_data(run: Run) -> str:
+    """Return what DVC calls the raw data of `run`, by dvc.lock; empty if DVC did not run it."""
+    lock = Path("dvc.lock")
+    in_workspace = lock.read_bytes() if lock.is_file() else b""
+    content = _contents(run.commit, [lock])[0] if run.commit else in_workspace
+    found = re.search(rb"- path: data/raw\n +hash: md5\n +md5: (\S+)", content or b"")
+    return found[1].decode() if found else ""
 
 
 def experiments() -> list[Run]:
@@ -146,7 +156,7 @@ def experiments() -> list[Run]:
     """
     found = [
         of_commit(commit, name)
-        for name, commit in experiments_of_head().items()
+        for name, commit in experiments_of(resolve("HEAD")).items()
         if _contents(commit, [Path(EVALUATE)])[0]  # a trial that was stopped has no metrics
     ]
     if not found:
@@ -154,9 +164,9 @@ def experiments() -> list[Run]:
     return found
 
 
-def experiments_of_head() -> dict[str, str]:
-    """Return the commits of all experiments that started from HEAD, by their names."""
-    place = reference(resolve("HEAD"), "")
+def experiments_of(commit: str) -> dict[str, str]:
+    """Return the commits of all experiments that started from `commit`, by their names."""
+    place = reference(commit, "")
     listed = git.text("for-each-ref", "--format=%(objectname) %(refname)", place).splitlines()
     return {ref.removeprefix(place): commit for commit, ref in map(str.split, listed)}
 
