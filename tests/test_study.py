@@ -261,7 +261,7 @@ def test_a_study_goes_on_where_it_was_stopped(finished: Clone, tmp_path: Path) -
     interrupted = clone.start(*study)
     wait_until(lambda: done(clone) or interrupted.poll() is not None, "a run is done", lambda: queue(clone))
     os.killpg(interrupted.pid, signal.SIGINT)
-    assert "The same command shows them" in interrupted.communicate(timeout=60)[1]
+    assert "What is queued goes on" in interrupted.communicate(timeout=60)[1]
     assert interrupted.returncode == 130
     before = done(clone)
     assert processes_of(clone)  # Ctrl-C is not for the runs

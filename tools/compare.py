@@ -53,7 +53,7 @@ def main(arguments: argparse.Namespace) -> None:
         first, second = runs.load(arguments.a), runs.load(arguments.b)
         compared = compare(first, second)
         header, rows, widths = of_two(first, second, compared)
-        verdict = compared["verdict"] if arguments.md else textwrap.fill(compared["verdict"], 100)
+        verdict = compared["verdict"] if arguments.md else textwrap.fill(compared["verdict"], 100, break_on_hyphens=False)
     if arguments.json:
         print(json.dumps(compared, indent=2))
         return
