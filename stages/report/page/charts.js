@@ -16,7 +16,7 @@ function chart({ title, x, y, series, identity }) {
   const ends = [Math.max(across.from, down.from), Math.min(across.to, down.to)];
   if (identity) drawn.append(svg("path", { class: "identity", d: path(ends.map((at) => [across(at), down(at)])) }));
   const marks = series.flatMap((of, number) => drawSeries(drawn, of, number, series.length, across, down));
-  const values = element("output", { className: "values", textContent: "Point at the chart to see its values." });
+  const values = element("output", { className: "values", textContent: "Point at the chart, or tap it, to see its values." });
   valuesUnderPointer(drawn, marks, values);
   const keys = series.map((of, number) => element("span", { className: classOf("key", of, number) }, of.name));
   const legend = element("p", { className: "legend" }, ...keys), caption = element("figcaption", {}, title);
