@@ -221,7 +221,9 @@ def test_a_group_of_seeds_is_what_it_says(compared: Clone, monkeypatch: pytest.M
     trained = (clone.path / "metrics/train.json").read_text()
     (clone.path / "metrics/train.json").write_text(re.sub('sha256": "....', 'sha256": "0000', trained))
     clone.run("git", "commit", "--quiet", "--all", "--message", "another net")
-    with pytest.raises(StageError, match=r"^quick-2 and HEAD: the same params, other weights: their code, data or device"):
+    with pytest.raises(
+        StageError, match=r"^quick-2 and HEAD: the same params, other weights: their code, data or device"
+    ):
         grouped(["quick-2", "HEAD"])
 
 

@@ -53,13 +53,14 @@ def main(arguments: argparse.Namespace) -> None:
         first, second = runs.load(arguments.a), runs.load(arguments.b)
         compared = compare(first, second)
         header, rows, widths = of_two(first, second, compared)
-        verdict = compared["verdict"] if arguments.md else textwrap.fill(compared["verdict"], 100, break_on_hyphens=False)
+        verdict = compared["verdict"]
     if arguments.json:
         print(json.dumps(compared, indent=2))
         return
     form, most = ("github", None) if arguments.md else ("simple", widths)
     print(tabulate(rows, header, form, maxcolwidths=most, maxheadercolwidths=most, disable_numparse=True))
-    print("", verdict, sep="\n")
+    lines = verdict.splitlines()
+    print("", *(line if arguments.md else textwrap.fill(line, 100, break_on_hyphens=False) for line in lines), sep="\n")
 
 
 def of_two(first: Run, second: Run, compared: dict[str, Any]) -> Table:

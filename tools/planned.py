@@ -44,13 +44,7 @@ def plan(name: str, grid: Sequence[str], seeds: Sequence[int]) -> list[Planned]:
         for point in points:
             sets = [f"{path}:{of}" for path, values in point.items() for of in values]
             sets = [of.removeprefix(f"{settings.PARAMS}:") for of in sets]
-            recipe = next((of.partition("=")[2] for of in sets if of.startswith(f"{RECIPE}=")), settings.value(RECIPE))
-            if unused := [
-                of for of in sets if of.startswith("recipes/") and not of.startswith(f"recipes/{recipe}.yaml:")
-            ]:
-                raise StageError(
-                    f"-S {unused[0]}: changes nothing where {RECIPE} is {recipe}; run another study for it"
-                )
+            check_used(sets)
             if any(of.startswith(f"{runs.SEED}=") for of in sets):
                 raise StageError(f"-S {runs.SEED}: --seeds sets the seeds of a study")
             found.append(Planned(named(name, sets, f"seed={seed}"), (*sets, f"{runs.SEED}={seed}")))
@@ -59,6 +53,14 @@ def plan(name: str, grid: Sequence[str], seeds: Sequence[int]) -> list[Planned]:
     if len({one for of in found for one in of.sets if one.startswith(f"{DATASET}=")}) > 1:
         raise StageError(f"-S {DATASET}: a study has one data set, as its runs are compared on the same test images")
     return found
+
+
+def check_used(sets: Sequence[str]) -> None:
+    """Raise StageError if one of `sets` is of a recipe that the run does not have."""
+    recipe = next((of.partition("=")[2] for of in sets if of.startswith(f"{RECIPE}=")), settings.value(RECIPE))
+    for of in sets:
+        if of.startswith("recipes/") and not of.startswith(f"recipes/{recipe}.yaml:"):
+            raise StageError(f"-S {of}: changes nothing where {RECIPE} is {recipe}; run another study for it")
 
 
 def named(name: str, sets: Sequence[str], last: str) -> str:

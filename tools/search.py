@@ -22,7 +22,7 @@ from stages.common import git, settings
 from stages.common.errors import StageError
 from stages.report import runs
 from tools import job
-from tools.planned import Planned, named
+from tools.planned import Planned, check_used, named
 from tools.slurm import Slurm
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def search(name: str, trials: int, given: Sequence[str], seed: int, slurm: Slurm
     for number in range(trials):
         trial = study.ask(free)
         sets = (*fixed, *(f"{key}={text(value)}" for key, value in trial.params.items()))
+        check_used(sets)
         planned = Planned(named(name, sets, f"trial={number}"), sets)
         losses, stopped = run(planned, trial, slurm)
         if not losses:

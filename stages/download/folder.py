@@ -104,10 +104,8 @@ def _read_groups(found: Folder) -> None:
     path = found.place / "groups.csv"
     if not path.is_file():
         return
-    try:
-        with path.open(
-            encoding="utf-8-sig", errors="replace", newline=""
-        ) as file:  # spreadsheets write a mark in front
+    try:  # utf-8-sig: spreadsheets write a mark in front
+        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
             rows = list(csv.DictReader(file))
     except csv.Error as error:
         found.fault("cannot be read", f"groups.csv ({error})")

@@ -231,10 +231,6 @@ class BatchNorm(Operation):
 class BatchNormInference(Operation):
     """Batch norm by the running mean and variance. It has no gradient."""
 
-    def backward(self, run: Run, gradient: Tensor, needed: bool) -> Gradients:
-        """Raise NotImplementedError."""
-        raise NotImplementedError("batch norm in evaluation mode has no gradient on a CPU; call train() on it")
-
     def __init__(self, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, epsilon: float):
         super().__init__(weight, bias)
         self._running, self._epsilon = (mean, variance), epsilon
@@ -247,6 +243,10 @@ class BatchNormInference(Operation):
         rows = x.numel() // channels
         run("batch_norm_inference", x, y, *self.parameters, *self._running, self._epsilon, rows, channels)
         return y
+
+    def backward(self, run: Run, gradient: Tensor, needed: bool) -> Gradients:
+        """Raise NotImplementedError."""
+        raise NotImplementedError("batch norm in evaluation mode has no gradient on a CPU; call train() on it")
 
 
 class Relu(Operation):

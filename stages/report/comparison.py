@@ -47,7 +47,7 @@ def verdict(first: Run, second: Run, only_first: int, only_second: int, p: float
     same = "" if differing([first, second]) else " No param differs: the code does, or the data, or the device."
     both = raw_data(first), raw_data(second)
     if all(both) and both[0] != both[1]:
-        same = " The data in data/raw differ: if the test images do, this comparison says nothing."
+        same = " The data in data/raw differ: if the test images do, too, this comparison says nothing."
     if p > 1 - CONFIDENCE:
         return f"{counts}: no evidence of a difference.{same}"
     better, worse = (first, second) if only_first > only_second else (second, first)
