@@ -178,7 +178,8 @@ def test_seeds(compared: Clone) -> None:
         assert found[measure]["test"] == "paired t-test of the seeds 1, 2"
         assert found[measure]["difference"] == pytest.approx(mean(quick) - mean(fast))
     printed = compared.run(*COMPARE, "--seeds", "quick-1", "quick-2", "--against", "fast-1", "fast-2").stdout
-    assert f"test: {found['test']['verdict']}" in printed
+    assert f"test: {found['test']['verdict']}" in " ".join(printed.split())
+    assert max(map(len, printed.splitlines())) <= 100
     assert max(map(len, printed.split("\n\n")[0].splitlines())) <= 100
 
 
