@@ -1,6 +1,7 @@
 """Runs side by side, from what git has: digits only one classifies correctly, params, tests, and verdicts in words."""
 
 import csv
+import dataclasses
 import json
 import re
 import shutil
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from stages.common.errors import StageError
-from stages.report import runs
+from stages.report import comparison, runs
 from tests.conftest import Clone
 from tools.seeds import compare_seeds
 
@@ -322,6 +323,20 @@ def test_a_project_in_a_folder_of_a_repository(finished: Clone, tmp_path: Path) 
     assert "have the same weights" in clone.run("python", "-m", "stages.report", "--against", "HEAD").stdout
     root = clone.run("python", "-c", "from tools import job; print(job.root())").stdout
     assert root == f"{tmp_path / 'repository'}\n"  # where a job pushes to
+
+
+def test_other_data_are_told(finished: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where dvc.lock has another digest of data/raw, the verdict says that the test images may be others."""
+    clone = finished.copy(tmp_path / "clone")
+    monkeypatch.chdir(clone.path)
+    lock = (clone.path / "dvc.lock").read_text()
+    digest = re.search("- path: data/raw\n +hash: md5\n +md5: (.*)", lock)
+    assert digest is not None
+    first, same = runs.load("HEAD"), dataclasses.replace(runs.load(None), weights="0")
+    assert comparison.verdict(first, same, 3, 1, 0.5).endswith("the code does, or the data, or the device.")
+    (clone.path / "dvc.lock").write_text(lock.replace(digest[1], f"{'0' * 32}.dir"))
+    said = comparison.verdict(first, same, 3, 1, 0.5)
+    assert said.endswith("The data in data/raw differ: if the test images do, too, this comparison says nothing.")
 
 
 def test_usage(compared: Clone) -> None:

@@ -70,3 +70,12 @@ def test_a_result_that_is_there_is_not_pushed_again(
     monkeypatch.setattr(job, "ATTEMPTS", 2)
     with pytest.raises(StageError, match=r"not pushed after 2 attempts; git .*nowhere.*run the job again"):
         job.push(clone, tmp_path / "nowhere", ref)
+
+
+def test_a_cache_of_any_name(finished: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clone of a job has the cache of this one, also in a folder with signs that mean something to DVC's config."""
+    clone = finished.copy(tmp_path / "a, b # c")
+    monkeypatch.chdir(clone.path)
+    with job.clone(clone.run("git", "rev-parse", "HEAD").stdout.strip()) as place:
+        found = Clone(place, tmp_path).run("dvc", "cache", "dir").stdout.strip()
+    assert Path(found) == clone.path / ".dvc/cache"
