@@ -24,7 +24,7 @@ from tests.made import Made, make
 from tests.test_page import AXE
 from tests.test_report import look
 from tools import study, summary
-from tools.planned import plan
+from tools.planned import Planned, plan
 
 STUDY = (sys.executable, "-m", "tools.study")
 RATE = "recipes/fast.yaml:learning_rate"
@@ -103,7 +103,23 @@ def test_the_sentences(finished: Clone, tmp_path: Path, monkeypatch: pytest.Monk
     assert len(tested) == 1
 
 
-def test_a_study_stays_at_its_commit(finished: Clone, tmp_path: Path) -> None:
+class Nobody:
+    """Runs nothing, and is not to be asked to."""
+
+    def active(self) -> bool:
+        """Return that all have ended."""
+        return False
+
+    def submit(self, missing: list[Planned]) -> None:
+        """Fail."""
+        pytest.fail(f"{missing} were submitted")
+
+    def log(self, name: str) -> str:
+        """Return nothing."""
+        return ""
+
+
+def test_a_study_stays_at_its_commit(finished: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An edit, another commit, and a shallow clone are refused before anything is queued."""
     clone = finished.copy(tmp_path / "clone")
     begun = clone.run("git", "rev-parse", "HEAD").stdout.strip()
@@ -113,7 +129,9 @@ def test_a_study_stays_at_its_commit(finished: Clone, tmp_path: Path) -> None:
     clone.run("git", "add", "--all")
     assert "git restore --staged --worktree ." in clone.run(*again, status=1).stderr
     clone.run("git", "commit", "--quiet", "--message", "more epochs")
-    assert f"the study began at {begun[:7]}" in clone.run(*again, status=1).stderr
+    monkeypatch.chdir(clone.path)
+    with pytest.raises(StageError, match=f"the study began at {begun[:7]}"):
+        study.run_missing("any", [Planned("any", ())], Nobody(), begun)
     shallow = tmp_path / "shallow"
     clone.run("git", "clone", "--quiet", "--depth", "1", clone.path.as_uri(), str(shallow))
     failed = Clone(shallow, tmp_path).run("python", "-m", "tools.study", "--name", "rate", status=1)

@@ -269,6 +269,7 @@ def test_constants_stay_as_they_are() -> None:
     """Buffers that no shard changes, to the bit: large whole numbers, float64, and float32 in three shards."""
     net = description.build(["linear 10"], {}, (1, 28, 28), 10)
     constants = [torch.tensor([2**24 + 1]), torch.tensor([1 / 3], dtype=torch.float64), torch.tensor([True])]
+    constants.append(torch.tensor([-torch.inf]))
     constants.append(torch.rand(1000, generator=torch.Generator().manual_seed(0)))
     for place, values in enumerate(constants):
         net.register_buffer(f"constant_{place}", values.clone())

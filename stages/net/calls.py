@@ -48,9 +48,9 @@ class Now:
 
     def __call__(self, kernel: str, *arguments: Argument) -> None:
         """Run the `kernel` of this name."""
-        numbers = packed(kernel, arguments)
-        command = (ctypes.c_int64 * 2)(compiled_kernels().addresses[kernel], ctypes.addressof(numbers))
-        compiled_kernels().run(ctypes.addressof(command), 1)
+        numbers, kernels = packed(kernel, arguments), compiled_kernels()
+        command = (ctypes.c_int64 * 2)(kernels.addresses[kernel], ctypes.addressof(numbers))
+        kernels.run(ctypes.addressof(command), 1)
 
     def python(self, function: Callable[[], object]) -> None:
         """Call `function`."""

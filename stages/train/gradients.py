@@ -62,8 +62,10 @@ class ShardedGradient:
                 return
             own = []
             for place in self._own:
-                changes = (of.double() - at for of, at in zip(self._replicas[place].buffers(), start, strict=True))
-                own.append(torch.cat([values.flatten().float() for values in changes]))
+                pairs = zip(self._replicas[place].buffers(), start, strict=True)
+                # what is equal has not changed, infinity too
+                changes = [torch.where(of == at, 0.0, of.double() - at).flatten().float() for of, at in pairs]
+                own.append(torch.cat(changes))
             sizes = [values.numel() for values in start]
             mean = self._sum(own, sum(sizes)) / len(self._replicas)
             for net in (self._net, *self._replicas):
