@@ -34,7 +34,7 @@ class Mutation(NamedTuple):
 
 
 PLAIN, BITS = "tests/test_arithmetic.py -k plain_loop", "tests/test_arithmetic.py -k known_bits"
-TRAIN, FIT = "tests/test_train.py", "stages/train/fit.py"
+TRAIN, FIT, DISTORTION = "tests/test_train.py", "stages/train/fit.py", "stages/train/distortion.py"
 ELEMENTS = "stages/net/kernels/elements.py"
 MUTATIONS = [
     Mutation(
@@ -55,6 +55,11 @@ MUTATIONS = [
     Mutation("the schedule is one step behind", FIT, "step / (all_steps + 1)", "(step - 1) / (all_steps + 1)", PLAIN),
     Mutation("the schedule ends one step early", FIT, "step / (all_steps + 1)", "step / all_steps", PLAIN),
     Mutation("one shift for both axes", ELEMENTS, "(places[n * 3 + 2] - most)", "(places[n * 3 + 1] - most)", PLAIN),
+    Mutation("each epoch distorts the images of the last", FIT, "distort(data.images,", "distort(images,", PLAIN),
+    Mutation("each epoch distorts in the same way", FIT, '"distortion", epoch)', '"distortion", 1)', PLAIN),
+    Mutation(
+        "a distorted pixel is rounded down", DISTORTION, ").round().byte()", ").byte()", "tests/test_distortion.py"
+    ),
     Mutation("betas are ignored", FIT, "recipe.betas or (0.9, 0.999)", "(0.9, 0.999)", PLAIN),
     Mutation("weight decay is ignored", FIT, "parameters, recipe.weight_decay,", "parameters, 0.0,", PLAIN),
     Mutation("momentum is ignored", FIT, "recipe.momentum or 0.0", "0.0", PLAIN),

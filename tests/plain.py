@@ -1,7 +1,7 @@
 """Training as a textbook has it, for `fit` to agree with: torch.optim, autograd and float64, in one loop.
 
-It takes the recipe's draws (weights, order, shifts, dropout) where `fit` takes them, and does all the rest in the
-plainest way. A batch is cut into shards only where the net's layers tell them apart.
+It takes the recipe's draws (weights, order, shifts, dropout) and distorted images where `fit` takes them, and does all
+the rest in the plainest way. A batch is cut into shards only where the net's layers tell them apart.
 """
 
 from itertools import count
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from stages.net import description, exact, layers
+from stages.net.workers import Workers
+from stages.train import distortion
 from stages.train.fit import Data
 from stages.train.recipe import Recipe
 
@@ -32,6 +34,11 @@ def train(recipe: Recipe, seed: int, data: Data) -> tuple[dict[str, Tensor], lis
     for epoch in range(1, recipe.epochs + 1):
         order = data.training[torch.randperm(rows, generator=exact.generator(seed, "order", epoch))]
         shifts = torch.randint(2 * recipe.shift + 1, (rows, 2), generator=exact.generator(seed, "shift", epoch))
+        images = data.images.clone()
+        if recipe.distorts:
+            with Workers(1) as workers:
+                random = exact.generator(seed, "distortion", epoch)
+                distortion.distort(data.images, data.training, recipe, random, workers, out=images)
         statistics = [{name: values.clone() for name, values in net.named_buffers()} for _ in range(shards)]
         for start in range(0, rows - size + 1, size):
             batch = slice(start, start + size)
@@ -40,13 +47,13 @@ def train(recipe: Recipe, seed: int, data: Data) -> tuple[dict[str, Tensor], lis
             loss = torch.zeros((), dtype=torch.float64)
             for shard, (of_shard, moves) in enumerate(parts):
                 layers.draw_from(net, exact.generator(seed, "dropout", epoch, start, shard))
-                images = torch.stack(
+                pixels = torch.stack(
                     [
-                        moved(data.images[row], *move)
+                        moved(images[row], *move)
                         for row, move in zip(of_shard, (moves - recipe.shift).tolist(), strict=True)
                     ]
                 )
-                logits = functional_call(net, statistics[shard], (images[:, None] / 255,))
+                logits = functional_call(net, statistics[shard], (pixels[:, None] / 255,))
                 loss = loss + cross_entropy(logits, data.labels[of_shard], recipe.label_smoothing).sum() / size
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(recipe, next(numbers) / (steps + 1))

@@ -25,6 +25,7 @@ CASES: dict[str, dict[str, Any]] = {
     "sgd with momentum and weight decay": {"model": WHOLE, **SGD, "momentum": 0.7, "weight_decay": 0.5},
     "one_cycle": {"model": WHOLE, **SGD, "schedule": "one_cycle"},
     "shift": {"model": WHOLE, **SGD, "shift": 3},
+    "distortion": {"model": WHOLE, **SGD, "rotate": 20, "scale": 0.2, "elastic": 2, "flip": True},
     "label smoothing": {"model": WHOLE, **SGD, "label_smoothing": 0.3},
     "dropout": {"model": DROPOUT, **SGD},
     "batch norm": {"model": SHARDED, **SGD},

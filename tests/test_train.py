@@ -36,6 +36,8 @@ RECIPE: dict[str, Any] = {
     "shards": 4,
     "epochs": 2,
     "shift": 2,
+    "rotate": 10,
+    "elastic": 1,
 }
 
 

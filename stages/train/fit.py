@@ -18,6 +18,7 @@ from stages.net import description, exact, inference, layers, operations
 from stages.net.workers import Workers
 from stages.train import guard
 from stages.train.checkpoint import Checkpoint, decode
+from stages.train.distortion import distort
 from stages.train.gradients import Shard, ShardedGradient, as_vector
 from stages.train.images import Images
 from stages.train.optimizer import Optimizer
@@ -75,7 +76,8 @@ def fit(
     curve = Curve()
     if state := processes.from_first(unfinished.read() if processes.rank == 0 else b""):
         resume(state, net, optimizer, curve)
-    gradient = sharded_gradient(recipe, net, data, workers, processes)
+    images = data.images.clone() if recipe.distorts else data.images
+    gradient = sharded_gradient(recipe, net, images, workers, processes)
     point = max(1, epochs * steps // POINTS)
     if curve.epochs and processes.rank == 0:
         write_curve(curve, recipe.batch_size, point)  # DVC deletes it before a stage runs
@@ -84,6 +86,9 @@ def fit(
         for epoch in range(len(curve.epochs), epochs + 1):
             bar.update(max(epoch - 1, 0) * steps - bar.n)
             if epoch > 0:  # epoch 0 is the untrained net
+                if recipe.distorts:
+                    random = exact.generator(seed, "distortion", epoch)
+                    distort(data.images, data.training, recipe, random, workers, out=images)
                 pending: list[Tensor] = []  # on a GPU, a number is fetched only where it is needed
                 for loss in train_epoch(recipe, seed, epoch, data, gradient, optimizer):
                     pending.append(loss)
@@ -212,10 +217,10 @@ def print_epoch(curve: Curve, epochs: int) -> None:
 
 
 def sharded_gradient(
-    recipe: Recipe, net: nn.Module, data: Data, workers: Workers, processes: Processes
+    recipe: Recipe, net: nn.Module, images: Tensor, workers: Workers, processes: Processes
 ) -> ShardedGradient:
-    """Return what computes the gradients of the batches of `recipe`."""
-    loss = (Images(data.images, recipe.shift), recipe.label_smoothing, recipe.batch_size)
+    """Return what computes the gradients of the batches of `recipe`, of `images`."""
+    loss = (Images(images, recipe.shift), recipe.label_smoothing, recipe.batch_size)
     return ShardedGradient(net, recipe.shards, workers, processes, lambda replica: step_of(replica, *loss))
 
 

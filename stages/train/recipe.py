@@ -28,6 +28,10 @@ class Recipe(settings.Settings):
     epochs: Annotated[int, Field(ge=1)]
     min_steps: Annotated[int, Field(ge=0)] = 0
     shift: Annotated[int, Field(ge=0, le=8)] = 0  # pixels, at most, in each direction
+    rotate: Annotated[float, Field(ge=0, le=180)] = 0.0  # degrees, at most, to the left or right
+    scale: Annotated[float, Field(ge=0, le=0.5)] = 0.0  # of its size, at most, that an image grows or shrinks by
+    elastic: Annotated[float, Field(ge=0, le=8)] = 0.0  # pixels, at most, that a part moves in each direction
+    flip: bool = False  # whether half of the images are mirrored, left and right
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     @model_validator(mode="after")
@@ -41,6 +45,11 @@ class Recipe(settings.Settings):
         if self.betas is not None and (len(self.betas) != 2 or self.betas[1] < 0.01):
             raise ValueError("two `betas`, the second at least 0.01")
         return self
+
+    @property
+    def distorts(self) -> bool:
+        """Whether the training images are distorted, anew in each epoch."""
+        return bool(self.rotate or self.scale or self.elastic or self.flip)
 
     def epochs_of(self, steps: int) -> int:
         """Return how many epochs of `steps` steps to train for: `epochs`, or as many more as `min_steps` takes.
