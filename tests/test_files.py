@@ -44,6 +44,8 @@ def test_a_failed_write_leaves_no_part(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="taken"):
         files.write_whole(tmp_path / "taken", b"content")
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+    with pytest.raises(IsADirectoryError, match=r"Is a directory: '\.'"):
+        files.write_whole(Path(), b"content")
 
 
 KILLED_IN_A_WRITE = """

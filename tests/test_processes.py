@@ -106,6 +106,12 @@ def test_nothing_to_train(finished: Clone, tmp_path: Path) -> None:
     assert clone.run("git", "status", "--porcelain").stdout == ""
 
 
+def test_torchrun_is_gone(finished: Clone, start: Start) -> None:
+    """The first process, whose `dvc repro` has ended, tells nobody, and ends."""
+    process = start(finished, 0, sys.executable, "-m", "tools.repro", TORCHELASTIC_USE_AGENT_STORE="True")
+    assert process.wait(timeout=60) == 0
+
+
 @pytest.mark.slow
 def test_what_fails_before_train_ends_the_others(finished: Clone, tmp_path: Path, start: Start, port: int) -> None:
     """`dvc repro` of the first process fails in split: the one that waits says so and fails, on another machine too."""

@@ -118,7 +118,8 @@ def test_the_page_against_a_revision(finished: Clone, browser: Browser, tmp_path
     assert re.search(r"train.recipe\s+fast\s+quick", text)
     assert re.search(r"train.seed\s+0\s+1", text)
     check_both(browser, clone)
-    shutil.rmtree(clone.path / ".dvc/cache")
+    for folder in ("cache", "tmp"):  # as in a fresh clone
+        shutil.rmtree(clone.path / ".dvc" / folder)
     clone.run("python", "-m", "stages.report", "--against", "main")
     text = look(browser, clone.path / "report/against.html", 1280, "dark")
     assert "main, whose model is not in DVC\u2019s cache" in text

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Clone
+from tests.conftest import Clone, wait_until
 
 HOSTILE = {
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # as Jupyter sets it
@@ -73,11 +73,12 @@ def test_stale_bytecode_is_not_run(finished: Clone, tmp_path: Path) -> None:
 
 # Holds the import of PyTorch until the file `go` is there
 HOLD = """
-import pathlib, sys, time
+import os, pathlib, sys, time
 class Hold:
     def find_spec(self, name, path=None, target=None):
         if name == "torch":
-            pathlib.Path("importing").touch()
+            pathlib.Path("started").write_text(str(os.getpid()))
+            pathlib.Path("started").rename("importing")
             while not pathlib.Path("go").exists():
                 time.sleep(0.01)
 sys.meta_path.insert(0, Hold())
@@ -115,6 +116,21 @@ def test_stopped_while_a_stage_imports(finished: Clone, tmp_path: Path) -> None:
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors == "interrupted: nothing half-written was left\n"
+
+
+def test_a_stage_ends_with_the_dvc_that_started_it(finished: Clone, tmp_path: Path) -> None:
+    """SIGKILL to DVC alone: the stage does not go on, to write what nobody awaits."""
+    clone = finished.copy(tmp_path / "clone")
+    process = importing(clone, ["dvc", "repro", "--force", "--single-item", "train"])
+    state = Path("/proc", (clone.path / "importing").read_text(), "stat")
+    process.kill()
+    wait_until(lambda: not state.exists() or ") Z " in state.read_text(), "the stage has ended")
+
+
+def test_who_reads_may_stop(finished: Clone) -> None:
+    """A pipe that is closed, as by `| head`, ends a tool without a word."""
+    found = finished.run("bash", "-c", "python -m tools.compare HEAD --json | true; echo ${PIPESTATUS[0]}")
+    assert (found.stdout, found.stderr) == ("141\n", "")
 
 
 def test_line_ends_are_the_same_everywhere(finished: Clone, tmp_path: Path) -> None:

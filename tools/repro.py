@@ -10,8 +10,10 @@ import argparse
 import os
 import subprocess
 import sys
+from contextlib import suppress
 
 from stages.common import command
+from stages.common.errors import StageError
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -28,7 +30,8 @@ def main(arguments: argparse.Namespace) -> int:
         # after `dvc repro`, which need not wait for the seconds that PyTorch's import takes
         from stages.train.processes import ENDED, connect
 
-        connect(rank=0).set(ENDED, str(status))
+        with suppress(StageError):  # torchrun, on this machine, was killed, and the other processes with it
+            connect(rank=0, seconds=1).set(ENDED, str(status))
     return status
 
 

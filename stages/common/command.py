@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import ctypes
 import gc
 import importlib
 import io
@@ -17,6 +18,8 @@ from stages.common import environment, git
 from stages.common.errors import StageError
 
 INTERRUPTED = 130  # 128 and the number of SIGINT, as shells have it
+UNREAD = 141  # of SIGPIPE
+PR_SET_PDEATHSIG = 1  # of Linux's sys/prctl.h
 
 
 def run_stage(stage: str, **options: str) -> NoReturn:
@@ -30,6 +33,7 @@ def run_stage(stage: str, **options: str) -> NoReturn:
     for name, text in options.items():
         parser.add_argument(f"--{name}", help=text)
     values = vars(parser.parse_args())
+    _end_with_dvc()
 
     def checked() -> None:
         # What takes time is imported here: Ctrl-C meanwhile ends as it does later, and the dependencies' state is
@@ -52,6 +56,12 @@ def run_stage(stage: str, **options: str) -> NoReturn:
         if status and Path(os.environ.get("DVC_ROOT", "/")).resolve() == Path.cwd():
             _show_way_back(stage)
     _end(status)
+
+
+def _end_with_dvc() -> None:
+    """Have Linux end this process if the `dvc` that has started it is killed: later, nobody awaits what it writes."""
+    if "DVC_ROOT" in os.environ and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _show_way_back(stage: str) -> None:
@@ -93,13 +103,15 @@ def refuse_shallow_clone() -> None:
 
 
 def exit_status(main: Callable[[], int | None]) -> int:
-    """Return the exit status of `main`: what it returns, 1 with a message if it failed, 130 if it was interrupted."""
+    """Return the exit status of `main`: what it returns, 1 with a message if it failed, 130 if interrupted."""
     try:
         status = main() or 0
         sys.stdout.flush()
         return status
     except StageError as failure:
         print(f"error: {failure}", file=sys.stderr)
+    except BrokenPipeError:  # `| head` has read enough
+        return UNREAD
     except OSError as error:
         print(f"error: {error.filename or 'input/output'}: {error.strerror or error}", file=sys.stderr)
     except KeyboardInterrupt:

@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, with the same bytes for the same content."""
 
 import csv
+import errno
 import glob
 import io
 import json
@@ -23,6 +24,8 @@ def write_whole(path: Path, content: bytes) -> None:
 
     Raises OSError, which names `path`.
     """
+    if not path.name:  # of `.`, which has none
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_stale(path.parent, glob.escape(path.name))
     temporary = path.with_name(f"{path.name}.{platform.node()}.{os.getpid()}.tmp")

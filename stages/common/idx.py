@@ -19,7 +19,9 @@ def encode(values: np.ndarray) -> bytes:
 
 
 def read(path: Path) -> np.ndarray:
-    """Return what the IDX file at `path` holds (uint8 or int32). Raises StageError if it is none, or not whole."""
+    """Return what the IDX file at `path` holds (uint8 or int32). Raises StageError if it is missing, or not whole."""
+    if not path.is_file():
+        raise StageError(f"{path}: not found; run `dvc repro download` or `dvc pull` first")
     return decode(np.fromfile(path, np.uint8).data, str(path))
 
 

@@ -59,12 +59,12 @@ def describe() -> Description:
 def images(part: Part) -> np.ndarray:
     """Return the images of `part`: (n, height, width) in grey, (n, height, width, 3) in colour; uint8.
 
-    Raises StageError if the file is damaged.
+    Raises StageError if the file is missing or damaged.
     """
     colour = FOLDER / f"{part}-images-idx4-ubyte"
     return idx.read(colour if colour.is_file() else FOLDER / f"{part}-images-idx3-ubyte")
 
 
 def labels(part: Part) -> np.ndarray:
-    """Return the labels (n; uint8, from 0) of `part`. Raises StageError if the file is damaged."""
+    """Return the labels (n; uint8, from 0) of `part`. Raises StageError if the file is missing or damaged."""
     return idx.read(FOLDER / f"{part}-labels-idx1-ubyte")

@@ -55,10 +55,11 @@ def model_of(revision: str) -> dict[str, Any] | None:
     """Return the model of `revision` from DVC's cache or remote; None if neither has it."""
     import dvc.api  # here, as it takes a second that a stage need not wait for
     from dvc.exceptions import DvcException
+    from dvc_data.index import DataIndexError
 
     try:
         content = dvc.api.read(str(model.MODEL), rev=runs.resolve(revision), mode="rb")
-    except (DvcException, OSError):
+    except (DvcException, DataIndexError, OSError):
         return None
     found = model.parse(content, f"{revision}: {model.MODEL}")
     return found if "options" in found else None  # one of an older version of this project

@@ -225,8 +225,8 @@ def _parsed(name: str, path: str, content: bytes, names: tuple[str, ...], classe
                 found[column] = [classes[of] if column in OF_CLASSES else float(of or "nan") for of in cells]
     except (ValueError, TypeError, csv.Error) as error:
         merge = re.search(rb"^(<{7}|={7}|>{7})", content, re.MULTILINE)
-        damage = "has the marks of a merge (see docs/branches.md)" if merge else f"is damaged ({error})"
-        raise StageError(f"{name}: {path} {damage}; {_advice(name)}") from None
+        why = "has the marks of a merge; see docs/branches.md" if merge else f"is damaged ({error}); {_advice(name)}"
+        raise StageError(f"{name}: {path} {why}") from None
     if missing := [key for key in names if key not in there]:
         raise StageError(f"{name}: {path} has no {', '.join(missing)}; {_advice(name)}")
     return found

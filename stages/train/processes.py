@@ -123,14 +123,20 @@ def variable(name: str, least: int, most: int, default: str = "nothing") -> int:
     return int(text)
 
 
-def connect(rank: int) -> Any:
-    """Return the store that the processes share. torchrun hosts it, or else the process of `rank` 0."""
+def connect(rank: int, seconds: float = MEET_SECONDS) -> Any:
+    """Return the store that the processes share. torchrun hosts it, or else the process of `rank` 0.
+
+    Raises StageError if it cannot be reached for so many `seconds`.
+    """
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     hosts = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    end = time.monotonic() + seconds
     while not hosts:  # first without PyTorch, which fills the screen with what it did not reach
         with suppress(OSError):
             socket.create_connection((host, port), timeout=1).close()
             break
+        if time.monotonic() > end:
+            raise StageError(f"{host}:{port}: nobody answers, where torchrun or process 0 should")
         time.sleep(0.1)
     limit = timedelta(seconds=ANSWER_SECONDS)
     store = TCPStore(host, port, is_master=hosts, timeout=limit, wait_for_workers=False)
