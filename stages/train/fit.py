@@ -82,9 +82,8 @@ def fit(
     if curve.epochs and processes.rank == 0:
         write_curve(curve, recipe.batch_size, point)  # DVC deletes it before a stage runs
     silent = processes.rank > 0 or not sys.stderr.isatty()
-    with tqdm(total=epochs * steps, bar_format=BAR, disable=silent) as bar:
+    with tqdm(total=epochs * steps, initial=len(curve.losses), bar_format=BAR, disable=silent) as bar:
         for epoch in range(len(curve.epochs), epochs + 1):
-            bar.update(max(epoch - 1, 0) * steps - bar.n)
             if epoch > 0:  # epoch 0 is the untrained net
                 if recipe.distorts:
                     random = exact.generator(seed, "distortion", epoch)
