@@ -61,9 +61,7 @@ class Processes:
             torch.distributed.destroy_process_group()
 
     def gather(self, own: Tensor) -> list[Tensor]:
-        """Return the tensor of every process, in the order of their ranks; all have one shape and dtype."""
-        if self.count == 1:
-            return [own]
+        """Return the tensor of each of several processes, in the order of their ranks; all have one shape and dtype."""
         every = [torch.empty_like(own) for _ in range(self.count)]
         with _waiting():
             torch.distributed.all_gather(every, own)
