@@ -314,6 +314,12 @@ def test_what_autograd_cannot_know_is_an_error() -> None:
     hidden.mul_(0)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         made.sum().backward()
+    chain = layers.Sequential(layers.Conv2d(2, 2, 3), layers.ReLU(), layers.Conv2d(2, 2, 3))
+    made = chain(torch.rand(1, 2, 5, 5))
+    with torch.no_grad():
+        chain[2].weight.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        made.sum().backward()
     values = torch.rand(1, 2, 5, 5, requires_grad=True)
     for net in (relu, conv, layers.Sequential(layers.Conv2d(2, 2, 3))):
         with pytest.raises(RuntimeError, match="no second derivative"):

@@ -110,6 +110,7 @@ class ApplyChain(Function):
             chains.clear()
         ctx.free = chains.setdefault(key, [])
         ctx.chain = ctx.free.pop() if ctx.free else Chain(layers, values, needed)
+        ctx.save_for_backward(*parameters)
         return ctx.chain.forward(values)
 
     @staticmethod
@@ -118,6 +119,7 @@ class ApplyChain(Function):
         check_once()
         if ctx.chain is None:
             raise RuntimeError("backward through the same layers a second time; call forward again")
+        _ = ctx.saved_tensors  # PyTorch raises if one was changed in place since
         chain, ctx.chain = ctx.chain, None
         of_values, *of_parameters = chain.backward(gradients[0])
         ctx.free.append(chain)
