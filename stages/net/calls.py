@@ -28,7 +28,8 @@ def packed(kernel: str, arguments: tuple[Argument, ...]) -> Any:
                 raise RuntimeError(f"Expected all tensors to be on the same device, got cpu and {argument.device}")
             if argument.dtype != DTYPES[kind]:
                 raise RuntimeError(f"got a tensor of {argument.dtype}, expected {DTYPES[kind]}")
-            if kernel != "copy" and not (argument.is_contiguous() or is_channels_last(argument)):
+            dense = argument.is_contiguous() or argument.is_contiguous(memory_format=torch.channels_last)
+            if kernel != "copy" and not dense:
                 raise RuntimeError(f"got a tensor with gaps in memory, of strides {argument.stride()}")
             numbers.append(argument.data_ptr())
         elif kind == "i64":
@@ -36,11 +37,6 @@ def packed(kernel: str, arguments: tuple[Argument, ...]) -> Any:
         else:
             numbers.append(struct.unpack("<q", struct.pack("<d", argument))[0])
     return (ctypes.c_int64 * len(numbers))(*numbers)
-
-
-def is_channels_last(values: Tensor) -> bool:
-    """Return whether `values` are images (N, C, H, W) without gaps in memory, channels last."""
-    return values.dim() == 4 and values.is_contiguous(memory_format=torch.channels_last)
 
 
 class Now:
