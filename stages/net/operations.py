@@ -119,15 +119,13 @@ class LinearMap(Operation):
         (rows, inputs), outputs = x.shape, len(self._weight)
         if inputs != self._weight.shape[1]:
             raise RuntimeError(f"got values {tuple(values.shape)}, expected {self._weight.shape[1]} for each image")
-        y = torch.empty(rows, outputs)
         if rows < outputs:  # then x is the smaller one to turn
-            turned, y_turned = torch.empty(inputs, rows), torch.empty(outputs, rows)
-            copy(run, x.t()[None, None], turned[None, None])
+            turned, y_turned = arranged(run, x.t()[None, None]), torch.empty(outputs, rows)
             copy(run, self._bias[None, None, :, None].expand(1, 1, outputs, rows), y_turned[None, None])
             multiply(run, self._weight, turned, y_turned, rows, None, row_taps(outputs, inputs, inputs, 1, rows))
-            copy(run, y_turned.t()[None, None], y[None, None])
+            y = arranged(run, y_turned.t()[None, None])
         else:
-            turned = arranged(run, self._weight.t()[None, None])
+            turned, y = arranged(run, self._weight.t()[None, None]), torch.empty(rows, outputs)
             multiply(run, x, turned, y, outputs, self._bias, row_taps(rows, inputs, inputs, 1, outputs))
         return y.view(rows, outputs, *[1] * (values.dim() - 2))
 
