@@ -161,8 +161,7 @@ class Flatten(Operation):
         """Return the gradient, (N, C, H, W)."""
         dx = gradient.reshape(self._shape)
         if dx.dim() == 4:
-            of_rows, dx = dx, images(*self._shape)
-            copy(run, of_rows.permute(0, 2, 3, 1), dx.permute(0, 2, 3, 1))
+            dx = arranged(run, dx.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # channels last
         return dx, []
 
 
