@@ -41,7 +41,7 @@ class Value:
     def _both(self, other: Number, integer: str, floating: str, swapped: bool = False) -> "Value":
         a, b = self.ir, self.code.constant(other, self.ir.type)
         name = floating if _element(self.ir.type) in (F32, F64) else integer
-        return Value(self.code, getattr(self.code.builder, name)(*((b, a) if swapped else (a, b))))
+        return self.like(getattr(self.code.builder, name)(*((b, a) if swapped else (a, b))))
 
     def __add__(self, other: Number) -> "Value":
         return self._both(other, "add", "fadd")
@@ -86,7 +86,7 @@ class Value:
         b = self.code.constant(other, self.ir.type)
         integer = _element(self.ir.type) is I64
         make = self.code.builder.icmp_signed if integer else self.code.builder.fcmp_ordered
-        return Value(self.code, make(operator, self.ir, b))
+        return self.like(make(operator, self.ir, b))
 
     def is_nan(self) -> "Value":
         """Return whether this is NaN (lane by lane)."""
@@ -94,27 +94,24 @@ class Value:
 
     def at_most(self, other: Number) -> "Value":
         """Return the smaller of two numbers."""
-        smaller: Value = self.compare("<", other).choose(self, other)
-        return smaller
+        return self.compare("<", other).choose(self, other)
 
     def choose(self, yes: Any, no: Any) -> Any:
         """Return `yes` where this value, a comparison, holds, and `no` where it does not; two values or pointers."""
-        other = no if isinstance(yes, Pointer) else Value(self.code, self.code.constant(no, yes.ir.type))
-        return yes.like(self.code.builder.select(self.ir, yes.ir, other.ir))
+        other = no.ir if isinstance(yes, Pointer) else self.code.constant(no, yes.ir.type)
+        return yes.like(self.code.builder.select(self.ir, yes.ir, other))
 
     def to(self, name: str) -> "Value":
-        """Return the number as "f32" (rounded to nearest) or "f64"; whole numbers exactly."""
+        """Return the number as "f32" or "f64", rounded to nearest."""
         source, element = self.ir.type, TYPES[name]
         target = ir.VectorType(element, source.count) if isinstance(source, ir.VectorType) else element
-        if _element(source) in (U8, I64):
-            convert = self.code.builder.uitofp if _element(source) is U8 else self.code.builder.sitofp
-            return Value(self.code, convert(self.ir, target))
-        widens = _element(source) is F32
-        return Value(self.code, (self.code.builder.fpext if widens else self.code.builder.fptrunc)(self.ir, target))
+        builder = self.code.builder
+        convert = {U8: builder.uitofp, I64: builder.sitofp, F32: builder.fpext, F64: builder.fptrunc}[_element(source)]
+        return self.like(convert(self.ir, target))
 
     def bits_as(self, name: str) -> "Value":
         """Return the same 64 bits as another type."""
-        return Value(self.code, self.code.builder.bitcast(self.ir, TYPES[name]))
+        return self.like(self.code.builder.bitcast(self.ir, TYPES[name]))
 
     def spread(self, lanes: int) -> "Value":
         """Return a vector whose lanes all are this number."""
@@ -122,8 +119,7 @@ class Value:
             return self
         kind = ir.VectorType(self.ir.type, lanes)
         first = self.code.builder.insert_element(ir.Constant(kind, ir.Undefined), self.ir, ir.Constant(I64, 0))
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), None)
-        return Value(self.code, self.code.builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), zeros))
+        return self.like(first).shuffled([0] * lanes)
 
     def shuffled(self, places: list[int], other: "Value | None" = None) -> "Value":
         """Return the lanes at `places`, a vector or one number; behind the lanes of this one are those of `other`."""
@@ -190,7 +186,7 @@ class Pointer:
 class Code:
     """The function that is being written."""
 
-    def __init__(self, function: ir.Function, target: "Target"):
+    def __init__(self, function: ir.Function, target: Target):
         self.function, self.target = function, target
         self.builder = ir.IRBuilder(function.append_basic_block())
 
@@ -200,7 +196,7 @@ class Code:
             return value.ir
         return ir.Constant(kind, [value] * kind.count if isinstance(kind, ir.VectorType) else value)
 
-    def argument(self, slot: "Pointer", kind: str) -> Any:
+    def argument(self, slot: Pointer, kind: str) -> Any:
         """Return the argument of the type `kind` ("i64", "f64", "f32*", …) that stands in the 64 bits of `slot`."""
         if kind.endswith("*"):
             return Pointer(self, self.builder.inttoptr(slot.load().ir, ir.PointerType()), TYPES[kind[:-1]])
