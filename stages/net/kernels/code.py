@@ -262,12 +262,10 @@ class Code:
     def call(self, name: str, *values: Value) -> Value:
         """Return what LLVM's intrinsic `name` (fma, sqrt) gives for `values`, lane by lane."""
         kind = values[0].ir.type
-        element = {F32: "f32", F64: "f64"}[_element(kind)]
-        suffix = f"v{kind.count}{element}" if isinstance(kind, ir.VectorType) else element
-        declared = self.function.module.globals.get(f"llvm.{name}.{suffix}")
-        if declared is None:
-            kinds = ir.FunctionType(kind, [kind] * len(values))
-            declared = ir.Function(self.function.module, kinds, f"llvm.{name}.{suffix}")
+        lanes = f"v{kind.count}" if isinstance(kind, ir.VectorType) else ""
+        kinds = ir.FunctionType(kind, [kind] * len(values))
+        intrinsic = f"llvm.{name}.{lanes}{_element(kind).intrinsic_name}"
+        declared = self.function.module.declare_intrinsic(intrinsic, fnty=kinds)
         return Value(self, self.builder.call(declared, [value.ir for value in values]))
 
     def fma(self, a: Value, b: Number, c: Number) -> Value:
