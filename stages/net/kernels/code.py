@@ -82,7 +82,7 @@ class Value:
     __radd__, __rmul__ = __add__, __mul__
 
     def compare(self, operator: str, other: Number) -> "Value":
-        """Return whether `<`, `<=`, `>` or `==` holds (lane by lane); it never holds for NaN."""
+        """Return whether `<`, `>`, `==` or `!=` holds (lane by lane); it never holds for NaN."""
         b = self.code.constant(other, self.ir.type)
         integer = _element(self.ir.type) is I64
         make = self.code.builder.icmp_signed if integer else self.code.builder.fcmp_ordered

@@ -136,7 +136,7 @@ def each_of_square(code: Code, kernel: Value, body: Callable[[Value, Value], Non
     with code.when(kernel.compare("==", 2)):
         for place in range(4):
             body(code.number(place // 2, "i64"), code.number(place % 2, "i64"))
-    with code.when(kernel.compare(">", 2) | kernel.compare("<", 2)), code.loop(kernel) as i, code.loop(kernel) as j:
+    with code.when(kernel.compare("!=", 2)), code.loop(kernel) as i, code.loop(kernel) as j:
         body(i, j)
 
 
