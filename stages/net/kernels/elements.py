@@ -1,4 +1,4 @@
-"""What the layers need besides products, cross-entropy, and optimizers: each value by one fixed chain of operations.
+"""What the layers compute besides products; cross-entropy; the optimizers. Each value is one fixed chain of operations.
 
 Values are channels last: `rows` pixels of all images, one after the other, each with its `columns`, the channels. A
 loop over columns takes as many as a vector has lanes. Sums over pixels are float64 chains in the order of the pixels.
@@ -248,18 +248,19 @@ def batch_norm_inference(code: Code, *arguments: Any) -> None:
 @kernel("f32* logits, f64* y, i64 rows, i64 classes")
 def log_softmax(code: Code, *arguments: Any) -> None:
     """y (float64) = logits - the logarithm of the sum over the classes of e^logits, for each row."""
-    each_log_probability(code, *arguments, lambda value: value)
+    each_log_probability(code, lambda value: value, *arguments)
 
 
 @kernel("f32* logits, f64* y, i64 rows, i64 classes")
 def softmax(code: Code, *arguments: Any) -> None:
     """y (float64) = e^log_softmax(logits)."""
-    each_log_probability(code, *arguments, lambda value: power_of_e(code, value))
+    each_log_probability(code, lambda value: power_of_e(code, value), *arguments)
 
 
-def each_log_probability(code: Code, *arguments: Any) -> None:
-    """Write what the last of the arguments, a function, makes of each logarithm of a probability."""
-    logits, y, rows, classes, make = arguments
+def each_log_probability(
+    code: Code, make: Callable[[Value], Value], logits: Pointer, y: Pointer, rows: Value, classes: Value
+) -> None:
+    """Write to `y` what `make` gives for the logarithm of the probability of each class, for each row."""
     with code.loop(rows) as r:
         row = logits + r * classes
         level = log_of_sum(code, row, classes)
