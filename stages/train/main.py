@@ -105,10 +105,8 @@ def fitted(chosen: recipe.Recipe, path: Path, data: Data) -> recipe.Recipe:
 
 def read(device: torch.device, classes: int) -> Data:
     """Return what the stages download and split wrote. Raises StageError if it is damaged."""
-    images, labels = (
-        torch.from_numpy(raw.images("train")),
-        torch.from_numpy(raw.labels("train").astype(np.int64)),
-    )
+    images = torch.from_numpy(raw.images("train"))
+    labels = torch.from_numpy(raw.labels("train").astype(np.int64))
     training, validation = (
         torch.from_numpy(files.read_rows(SPLIT / f"{part}.npy", len(images))) for part in ("train", "validation")
     )
