@@ -98,11 +98,10 @@ class MaxPool2d(Layer, nn.MaxPool2d):
 
     def __init__(self, kernel_size: int):
         nn.MaxPool2d.__init__(self, kernel_size)
-        self._size = kernel_size
 
     def operation(self) -> operations.Operation:
         """Return the operation for one use of the layer."""
-        return operations.MaxPool(self._size)
+        return operations.MaxPool(self.kernel_size)  # type: ignore[arg-type]
 
 
 class ReLU(Layer, nn.ReLU):
