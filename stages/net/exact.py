@@ -10,7 +10,6 @@ import torch
 from packaging.requirements import Requirement
 from torch import Tensor
 
-Environment = dict[str, str | bool]
 LOCK = Path("requirements.lock")
 
 
@@ -27,7 +26,7 @@ def pin() -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
 
 
-def environment(device: torch.device) -> Environment:
+def environment(device: torch.device) -> dict[str, str]:
     """Return what no params file says of a training on `device`: its name and the versions."""
     return {
         "device": "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device),

@@ -12,6 +12,7 @@ import torch
 
 from stages.common import files
 from stages.common.declared import Fingerprint
+from stages.net import exact
 
 FOLDER = Path(".checkpoints")  # no output of DVC, which deletes those before a stage runs
 DIGEST_SIZE = hashlib.sha256().digest_size  # bytes at the beginning of a file, of the SHA-256 of the rest
@@ -19,8 +20,7 @@ DIGEST_SIZE = hashlib.sha256().digest_size  # bytes at the beginning of a file, 
 
 def configuration(fingerprint: Fingerprint, device: torch.device) -> str:
     """Return the SHA-256 of all that decides the bits: params, data, code, versions and the kind of device."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    parts = [fingerprint, torch.__version__, platform.python_version(), name]
+    parts = [fingerprint, torch.__version__, platform.python_version(), exact.environment(device)["device"]]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
