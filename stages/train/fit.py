@@ -219,8 +219,8 @@ def sharded_gradient(
     recipe: Recipe, net: nn.Module, images: Tensor, workers: Workers, processes: Processes
 ) -> ShardedGradient:
     """Return what computes the gradients of the batches of `recipe`, of `images`."""
-    loss = (Images(images, recipe.shift), recipe.label_smoothing, recipe.batch_size)
-    return ShardedGradient(net, recipe.shards, workers, processes, lambda replica: step_of(replica, *loss))
+    arguments = (Images(images, recipe.shift), recipe.label_smoothing, recipe.batch_size)
+    return ShardedGradient(net, recipe.shards, workers, processes, lambda replica: step_of(replica, *arguments))
 
 
 def batches(recipe: Recipe, seed: int, epoch: int, data: Data) -> Iterator[list[Shard]]:

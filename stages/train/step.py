@@ -16,7 +16,7 @@ class Step:
     """The gradient by PyTorch's autograd: of any net, on any device."""
 
     def __init__(self, net: nn.Module, images: Images, label_smoothing: float, count: int):
-        self._net, self._images, self._loss = net, images, (label_smoothing, count)
+        self._net, self._images, self._loss_arguments = net, images, (label_smoothing, count)
         self._parameters = list(net.parameters())
         self._has_dropout = any(isinstance(layer, layers.Dropout) for layer in net.modules())
 
@@ -31,7 +31,7 @@ class Step:
         return self._computed(places, labels)
 
     def _computed(self, places: Tensor, labels: Tensor) -> Tensor:
-        loss = layers.cross_entropy(self._net(self._images(places)), labels, *self._loss)
+        loss = layers.cross_entropy(self._net(self._images(places)), labels, *self._loss_arguments)
         gradients = torch.autograd.grad(loss, self._parameters)
         return torch.cat([values.detach().flatten() for values in (*gradients, loss)])
 
@@ -51,17 +51,17 @@ class RecordedStep(Step):
             self._places.copy_(places)
             self._labels.copy_(labels)
             self._program.again()
-        self._rounded.copy_(self._exact)
+        self._rounded_loss.copy_(self._loss)
         return torch.cat(self._parts, out=self._result)
 
     def _record(self, places: Tensor, labels: Tensor) -> None:
         self._program, self._places, self._labels = Program(), places.clone(), labels.clone()
         used = [self._images, *(layer.operation() for layer in self._net)]  # type: ignore[attr-defined]
         logits = autograd.forward(self._program, used, self._places)
-        self._exact, gradient = operations.cross_entropy(self._program, logits, self._labels, *self._loss)
+        self._loss, gradient = operations.cross_entropy(self._program, logits, self._labels, *self._loss_arguments)
         _, gradients = autograd.backward(self._program, used, gradient, needed=False)
-        self._rounded = torch.empty(1)
-        self._parts = [*(values.flatten() for values in gradients), self._rounded]
+        self._rounded_loss = torch.empty(1)  # to float32
+        self._parts = [*(values.flatten() for values in gradients), self._rounded_loss]
         self._result = torch.cat(self._parts)
 
 
