@@ -122,11 +122,11 @@ class LinearMap(Operation):
         if rows < outputs:  # then x is the smaller one to turn
             turned, y_turned = arranged(run, x.t()[None, None]), torch.empty(outputs, rows)
             copy(run, self._bias[None, None, :, None].expand(1, 1, outputs, rows), y_turned[None, None])
-            multiply(run, self._weight, turned, y_turned, rows, None, row_taps(outputs, inputs, inputs, 1, rows))
+            multiply(run, self._weight, turned, y_turned, rows, None, row_taps(outputs, inputs, inputs, 1))
             y = arranged(run, y_turned.t()[None, None])
         else:
             turned, y = arranged(run, self._weight.t()[None, None]), torch.empty(rows, outputs)
-            multiply(run, x, turned, y, outputs, self._bias, row_taps(rows, inputs, inputs, 1, outputs))
+            multiply(run, x, turned, y, outputs, self._bias, row_taps(rows, inputs, inputs, 1))
         return y.view(rows, outputs, *[1] * (values.dim() - 2))
 
     def backward(self, run: Run, gradient: Tensor, needed: bool) -> Gradients:
@@ -137,14 +137,14 @@ class LinearMap(Operation):
         dy, dx = gradient.flatten(1).contiguous(), None
         (rows, outputs), inputs = dy.shape, self._x.shape[1]
         dw, zeros = torch.empty(outputs, inputs), torch.zeros(inputs)
-        multiply(run, dy, self._x, dw, inputs, zeros, row_taps(outputs, 1, rows, outputs, inputs))
+        multiply(run, dy, self._x, dw, inputs, zeros, row_taps(outputs, 1, rows, outputs))
         gradients = [dw]
         if len(self.parameters) > 1:
             gradients.append(torch.empty(outputs))
             run("column_sums", dy, gradients[1], rows, outputs)
         if needed:
             of_rows = torch.empty(rows, inputs)
-            multiply(run, dy, self._weight, of_rows, inputs, zeros, row_taps(rows, outputs, outputs, 1, inputs))
+            multiply(run, dy, self._weight, of_rows, inputs, zeros, row_taps(rows, outputs, outputs, 1))
             dx, _ = self._flatten.backward(run, of_rows, needed)
         return dx, gradients
 
@@ -330,7 +330,6 @@ class Taps(NamedTuple):
 
     row: Tensor
     panel: int
-    stride: int
     fresh: int
     first: Tensor
     place: Tensor
@@ -341,9 +340,12 @@ class Taps(NamedTuple):
 
 
 def multiply(run: Run, a: Tensor, b: Tensor, c: Tensor, columns: int, start: Tensor | None, taps: Taps) -> None:
-    """Compute `c` by the kernel `product`; its chains start from what it has if there is no `start`."""
+    """Compute `c`, whose rows have `columns` sums for each fresh segment, by the kernel `product`.
+
+    The chains start from what `c` has if there is no `start`.
+    """
     rows, segments = (taps.row, len(taps.row), taps.panel), (len(taps.place), taps.first, taps.place)
-    into = (c, taps.stride, columns, c if start is None else start, 0 if start is None else taps.fresh)
+    into = (c, taps.fresh * columns, columns, c if start is None else start, 0 if start is None else taps.fresh)
     run("product", a, *rows, b, *into, *segments, taps.a_tap, taps.b_tap, taps.inner, taps.step)
 
 
@@ -353,7 +355,7 @@ def forward_taps(n: int, i: int, h: int, w: int, o: int, kh: int, kw: int, s: in
     down, across = (h - kh) // s + 1, (w - kw) // s + 1
     row = offsets((n, h * w * i), (down, s * w * i), (across, s * i))
     return Taps(
-        row=row, panel=len(row), stride=o, fresh=1, first=integers(0, kh), place=integers(0),
+        row=row, panel=len(row), fresh=1, first=integers(0, kh), place=integers(0),
         a_tap=offsets((kh, w * i)), b_tap=offsets((kh, kw * i * o)), inner=kw * i, step=1,
     )  # fmt: skip
 
@@ -366,7 +368,7 @@ def weight_taps(n: int, i: int, h: int, w: int, o: int, kh: int, kw: int, s: int
     taps = max(1, PIXELS // across)
     first = integers(*range(0, n * down, taps), n * down)
     return Taps(
-        row=row, panel=len(row), stride=o, fresh=1, first=first, place=torch.zeros_like(first[1:]),
+        row=row, panel=len(row), fresh=1, first=first, place=torch.zeros_like(first[1:]),
         a_tap=offsets((n, h * w * i), (down, s * w * i)), b_tap=offsets((n * down, across * o)),
         inner=across, step=s * i,
     )  # fmt: skip
@@ -388,17 +390,17 @@ def input_taps(n: int, i: int, h: int, w: int, o: int, kh: int, kw: int, s: int,
             first.append(len(a_tap))
             place.append(len(place) * i)
     return Taps(
-        row=offsets((n, down * across * o)), panel=PANEL, stride=len(place) * i, fresh=len(place),
+        row=offsets((n, down * across * o)), panel=PANEL, fresh=len(place),
         first=integers(*first), place=integers(*place), a_tap=integers(*a_tap), b_tap=integers(*b_tap), inner=o, step=1,
     )  # fmt: skip
 
 
 @lru_cache
-def row_taps(rows: int, row: int, count: int, step: int, columns: int) -> Taps:
+def row_taps(rows: int, row: int, count: int, step: int) -> Taps:
     """Return the tables of a product of two matrices: a's rows are `row` apart, their `count` numbers `step` apart."""
     zero = integers(0)
     return Taps(
-        row=offsets((rows, row)), panel=rows, stride=columns, fresh=1, first=integers(0, 1), place=zero,
+        row=offsets((rows, row)), panel=rows, fresh=1, first=integers(0, 1), place=zero,
         a_tap=zero, b_tap=zero, inner=count, step=step,
     )  # fmt: skip
 
