@@ -93,6 +93,12 @@ def test_options_are_of_a_class() -> None:
         description.build(["linear classes"], {"channels": 3}, (1, 28, 28), 10)
 
 
+def test_a_list_without_parameters_is_refused() -> None:
+    """A pool of the whole of a colour image gives logits of three classes, and has nothing to train."""
+    with pytest.raises(ValueError, match=r"a net with parameters; \['max_pool 28'\] has none"):
+        description.build(["max_pool 28"], {}, (3, 28, 28), 3)
+
+
 class Idle(nn.Module):
     """A net of which one layer is not used, and a parameter is not trained."""
 

@@ -78,10 +78,16 @@ def build(model: Description, options: Options, shape: Shape, classes: int) -> n
 
     It makes logits (N, classes) of pixels (N, *shape). Raises ValueError, which says what is expected.
     """
-    if not isinstance(model, str):
-        if options:
-            raise ValueError("no `options` beside a list of layers")
-        return of_lines(model, shape, classes)
+    if options and not isinstance(model, str):
+        raise ValueError("no `options` beside a list of layers")
+    net = of_class(model, options, shape, classes) if isinstance(model, str) else of_lines(model, shape, classes)
+    if not list(net.parameters()):
+        raise ValueError(f"a net with parameters; {model} has none")
+    return net
+
+
+def of_class(model: str, options: Options, shape: Shape, classes: int) -> nn.Module:
+    """Return the net of the class `model`. Raises ValueError, which says what is expected."""
     if not (named := CLASS.fullmatch(model)):
         raise ValueError(f"a list of layers, or `nets.FILE:CLASS`; got `{model}`")
     try:
@@ -94,8 +100,6 @@ def build(model: Description, options: Options, shape: Shape, classes: int) -> n
         raise ValueError(f"logits, a tensor; {model} makes {type(logits).__name__}")
     if wrong := [name for name, values in made.named_parameters() if values.dtype != torch.float32]:
         raise ValueError(f"parameters of float32; {model} has others: {', '.join(wrong)}")
-    if not list(made.parameters()):
-        raise ValueError(f"a net with parameters; {model} has none")
     if logits.shape != (1, classes):
         raise ValueError(f"logits (N, {classes}) of pixels (N, *{shape}); {model} makes {tuple(logits.shape)}")
     return made.train()
