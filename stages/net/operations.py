@@ -62,7 +62,7 @@ class Convolution(Operation):
             raise RuntimeError(f"got images {tuple(x.shape)}, expected {least}")
         self._geometry = (size, channels, height, width, outputs, kernel_height, kernel_width, self._stride)
         down, across = (height - kernel_height) // self._stride + 1, (width - kernel_width) // self._stride + 1
-        y = images(size, outputs, down, across)
+        y = empty_images(size, outputs, down, across)
         weight = arranged(run, self._weight.permute(2, 3, 1, 0))  # (KH, KW, I, O)
         multiply(run, x, weight, y, outputs, self._bias, forward_taps(*self._geometry))
         return y
@@ -82,7 +82,7 @@ class Convolution(Operation):
             gradients.append(torch.empty(outputs))
             run("column_sums", dy, gradients[1], dy.numel() // outputs, outputs)
         if needed:
-            dx = images(*self._shape)
+            dx = empty_images(*self._shape)
             weight = arranged(run, self._weight.permute(2, 3, 0, 1))  # (KH, KW, O, I)
             taps = input_taps(*self._geometry, self._padding)
             multiply(run, dy, weight, dx, channels, torch.zeros(channels), taps)
@@ -93,7 +93,7 @@ class Convolution(Operation):
             return x
         size, channels, height, width = x.shape
         inner = (slice(self._padding, -self._padding),) * 2
-        result = images(size, channels, height + 2 * self._padding, width + 2 * self._padding).zero_()
+        result = empty_images(size, channels, height + 2 * self._padding, width + 2 * self._padding).zero_()
         copy(run, x.permute(0, 2, 3, 1), result.permute(0, 2, 3, 1)[:, *inner])
         return result
 
@@ -179,7 +179,7 @@ class MaxPool(Operation):
         down, across = height // self._kernel, width // self._kernel
         if not down or not across:
             raise RuntimeError(f"got images {tuple(x.shape)}, expected at least {self._kernel} x {self._kernel} pixels")
-        y, self._which = images(size, channels, down, across), images(size, channels, down, across)
+        y, self._which = (empty_images(size, channels, down, across) for _ in range(2))
         self._sizes = (size, height, width, down, across, channels, self._kernel)
         run("max_pool", x, y, self._which, *self._sizes)
         return y
@@ -187,7 +187,7 @@ class MaxPool(Operation):
     def backward(self, run: Run, gradient: Tensor, needed: bool) -> Gradients:
         """Return the gradient of the values: all of a square's goes to its first largest value."""
         size, height, width, *_, channels, kernel = self._sizes
-        dx = images(size, channels, height, width)
+        dx = empty_images(size, channels, height, width)
         if height % kernel or width % kernel:
             dx.zero_()  # what no square covers; the kernel does not write there
         run("max_pool_gradient", dense(gradient), self._which, dx, *self._sizes)
@@ -418,7 +418,7 @@ def integers(*values: int) -> Tensor:
     return torch.tensor(values, dtype=torch.int64)
 
 
-def images(n: int, c: int, h: int, w: int) -> Tensor:
+def empty_images(n: int, c: int, h: int, w: int) -> Tensor:
     """Return images (n, c, h, w), channels last, with nothing written to them yet."""
     return torch.empty((n, c, h, w), memory_format=torch.channels_last)
 

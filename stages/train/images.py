@@ -26,7 +26,7 @@ class Images(operations.Operation):
     def forward(self, run: Run, values: Tensor) -> Tensor:
         """Return the pixels at the places `values`, by a kernel."""
         height, width, channels = (*self._images.shape, 1)[1:4]
-        y = operations.images(len(values), channels, height, width)
+        y = operations.empty_images(len(values), channels, height, width)
         run("pixels", self._images, values.contiguous(), y, len(values), height, width, channels, self._most)
         return y
 
