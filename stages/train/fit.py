@@ -74,7 +74,7 @@ def fit(
     net, _ = untrained(recipe, seed, data)
     optimizer = make_optimizer(recipe, as_vector(net))
     curve = Curve()
-    if state := processes.from_first(unfinished.read() if processes.rank == 0 else b""):
+    if state := processes.broadcast(unfinished.read() if processes.rank == 0 else b""):
         resume(state, net, optimizer, curve)
     images = data.images.clone() if recipe.distorts else data.images
     gradient = sharded_gradient(recipe, net, images, workers, processes)

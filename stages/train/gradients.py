@@ -77,7 +77,7 @@ class ShardedGradient:
         if self._processes.count > 1:
             most = -(-len(self._replicas) // self._processes.count)  # the processes send as much as each other
             empty = torch.zeros(size, device=self._device)
-            every = self._processes.gather(torch.stack(own + [empty] * (most - len(own))))
+            every = self._processes.all_gather(torch.stack(own + [empty] * (most - len(own))))
             own = [every[shard % len(every)][shard // len(every)] for shard in range(len(self._replicas))]
         total = own[0].clone()
         for other in own[1:]:

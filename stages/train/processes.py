@@ -60,14 +60,14 @@ class Processes:
         if self.count > 1:
             torch.distributed.destroy_process_group()
 
-    def gather(self, own: Tensor) -> list[Tensor]:
+    def all_gather(self, own: Tensor) -> list[Tensor]:
         """Return the tensor of each of several processes, in the order of their ranks; all have one shape and dtype."""
         every = [torch.empty_like(own) for _ in range(self.count)]
         with _waiting():
             torch.distributed.all_gather(every, own)
         return every
 
-    def from_first(self, content: bytes) -> bytes:
+    def broadcast(self, content: bytes) -> bytes:
         """Return what the process of rank 0 has as `content`."""
         if self.count == 1:
             return content
