@@ -90,8 +90,8 @@ class Chain:
         return None if of_values is None else of_values.clone(), *(values.clone() for values in of_parameters)
 
 
-# Those not in use now, by the shape of the values, whether their gradient is needed, which layers there are, and where
-# their buffers and parameters are
+# The chains that are not in use now, by the shape of the values, whether the gradient of these is needed, which layers
+# there are, and where their buffers and parameters are in memory
 Chains = dict[tuple[Any, ...], list[Chain]]
 MOST = 8  # kinds of chains that are kept: each has memory of its own
 

@@ -25,11 +25,11 @@ class TooFewError(ValueError):
 class Operation:
     """One use of a layer."""
 
-    reads_output = False  # for its gradient, else the input
+    reads_output = False  # whether the gradient is computed from the output, not from the input
 
     def __init__(self, *parameters: Tensor | None):
-        self.given = [parameter for parameter in parameters if parameter is not None]
-        self.parameters = [parameter.detach() for parameter in self.given]
+        self.given = [parameter for parameter in parameters if parameter is not None]  # for PyTorch's autograd
+        self.parameters = [parameter.detach() for parameter in self.given]  # for the kernels
 
     def forward(self, run: Run, values: Tensor) -> Tensor:
         """Return what the layer makes of `values`."""

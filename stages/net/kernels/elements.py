@@ -179,11 +179,11 @@ def batch_norm(code: Code, *arguments: Any) -> None:
         with code.loop(rows) as r:
             distance = (x + r * columns + c).load(lanes).to("f64") - center
             squares.store(code.fma(distance, distance, squares.load()))
-        spread = squares.load() / count
+        variance = squares.load() / count
         (mean + c).store(center, lanes)
         move(running_mean + c, center, lanes)
         move(running_variance + c, squares.load() / (rows - 1).to("f64").spread(lanes), lanes)
-        root = 1.0 / code.call("sqrt", spread + epsilon.spread(lanes))
+        root = 1.0 / code.call("sqrt", variance + epsilon.spread(lanes))
         scale = (weight + c).load(lanes).to("f64") * root
         shift = ((bias + c).load(lanes).to("f64") - center * scale).to("f32")
         scale = scale.to("f32")
@@ -210,9 +210,9 @@ def batch_norm_gradient(code: Code, *arguments: Any) -> None:
         sums, products = (code.variable(code.number(0.0, "f64", lanes)) for _ in range(2))
         with code.loop(rows) as r:
             at = r * columns + c
-            slope = (dy + at).load(lanes).to("f64")
-            sums.store(sums.load() + slope)
-            products.store(code.fma(slope, (x + at).load(lanes).to("f64") - center, products.load()))
+            gradient = (dy + at).load(lanes).to("f64")
+            sums.store(sums.load() + gradient)
+            products.store(code.fma(gradient, (x + at).load(lanes).to("f64") - center, products.load()))
         s, t, count = sums.load(), products.load(), rows.to("f64").spread(lanes)
         (dbias + c).store(s.to("f32"), lanes)
         (dweight + c).store((t * root).to("f32"), lanes)
