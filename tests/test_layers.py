@@ -270,6 +270,8 @@ def test_what_the_kernels_cannot_read_is_refused() -> None:
             layer(pixels)
     with pytest.raises(TypeError, match="one number for both axes"):
         layers.Conv2d(3, 4, 3, stride=(2, 1))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"got kernel_size \(2, 1\), expected one number for both axes"):
+        layers.MaxPool2d((2, 1))  # type: ignore[arg-type]
     with pytest.raises(RuntimeError, match="momentum None"):
         layers.BatchNorm2d(3, momentum=None)(pixels)  # type: ignore[arg-type]
     with pytest.raises(RuntimeError, match=r"got values \(2, 6, 8\)"):

@@ -97,6 +97,8 @@ class MaxPool2d(Layer, nn.MaxPool2d):
     """torch.nn.MaxPool2d, with the kernel's size as its stride."""
 
     def __init__(self, kernel_size: int):
+        if not isinstance(kernel_size, int):
+            raise TypeError(f"got kernel_size {kernel_size}, expected one number for both axes")
         nn.MaxPool2d.__init__(self, kernel_size)
 
     def operation(self) -> operations.Operation:
