@@ -34,10 +34,11 @@ def compare_seeds(named: Sequence[Sequence[Run]]) -> dict[str, Any]:
         alone = groups[sizes.index(1)][0].name
         raise StageError(f"{alone}: one run alone has no spread; name two or more that differ in {SEED} alone")
     found: dict[str, Any] = {"groups": [{"runs": [run.name for run in group]} for group in groups]}
+    differing_params = apart(groups)
     for place, (group, of) in enumerate(zip(groups, found["groups"], strict=True)):
         check_same_test_set(group)
         of["seeds"] = [run.seed for run in group]
-        of["params"] = {key: values[place] for key, values in apart(groups).items() if values[place] is not None}
+        of["params"] = {key: values[place] for key, values in differing_params.items() if values[place] is not None}
         for name, value in MEASURES.items():
             values = [value(run) for run in group]
             of[name] = {"mean": mean(values), "deviation": stdev(values) if len(values) > 1 else None}

@@ -181,7 +181,8 @@ def differing(runs: Sequence[Run]) -> dict[str, list[Any]]:
 
     Of recipes with two names, only the names are compared, not the values.
     """
-    found = {key: [run.params.get(key) for run in runs] for run in runs for key in run.params}
+    params = [run.params for run in runs]
+    found = {key: [other.get(key) for other in params] for of in params for key in of}
 
     def compared(key: str) -> set[Any]:
         file = Path(key.rpartition(":")[0] or settings.PARAMS)
