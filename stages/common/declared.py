@@ -46,7 +46,5 @@ def unchanged(stage: str) -> Iterator[None]:
     """
     before = fingerprint(stage)
     yield
-    after = fingerprint(stage)
-    changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
-    if changed:
+    if changed := sorted({name for name, _ in before.items() ^ fingerprint(stage).items()}):
         raise StageError(f"changed while the stage {stage} ran: {', '.join(changed)}; run `dvc repro` again")
