@@ -145,6 +145,7 @@ def test_idx_known_bytes(tmp_path: Path) -> None:
         (bytes.fromhex("00000801 00000003 0001"), "do not hold its dimensions"),
         (bytes.fromhex("00000801 00000001 0001"), "do not hold its dimensions"),
         (bytes.fromhex("00000803 00000001"), "do not hold its dimensions"),
+        (bytes.fromhex("00000803 80000000 80000000 00000004"), "do not hold its dimensions"),  # 2 ** 64 bytes
     ],
 )
 def test_idx_refuses_what_is_not_whole(tmp_path: Path, content: bytes, message: str) -> None:

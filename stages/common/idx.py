@@ -1,5 +1,6 @@
 """IDX, the file format of MNIST: a magic number, the dimensions, the bytes."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,6 @@ def decode(content: bytes | memoryview, name: str) -> np.ndarray:
         raise StageError(f"{name}: not an IDX file of bytes or integers (starts with {content[:4].hex()}); {advice}")
     dtype, header = np.dtype(DTYPES[content[2]]), 4 * (1 + content[3])
     shape = np.frombuffer(content[4:header], dtype=">u4").tolist()
-    if len(shape) != content[3] or len(content) - header != dtype.itemsize * np.prod(shape, dtype=np.int64):
+    if len(shape) != content[3] or len(content) - header != dtype.itemsize * math.prod(shape):
         raise StageError(f"{name}: {len(content)} bytes do not hold its dimensions {shape}; {advice}")
     return np.frombuffer(content, dtype=dtype, offset=header).reshape(shape)
