@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stages.common import command, errors, files
+from stages.common import command, errors, files, raw
 from stages.net import exact, inference, model
 
 INSTALL = "uv pip install -r pyproject.toml --extra onnx -c requirements-dev.lock"
@@ -35,7 +35,7 @@ def main(arguments: argparse.Namespace) -> None:
     content = as_onnx(trained)
     files.write_whole(file, content)
     ink = ", paper 0 and ink 255" if trained["data"]["drawing"] != "none" else ""
-    shape = ", ".join(map(str, shape_of(trained)))
+    shape = ", ".join(map(str, raw.array_shape(trained["data"]["shape"])))
     print(f"{file}: {len(content):,} bytes. With uint8 `images` (batch, {shape}){ink}, run")
     print(f"  onnxruntime.InferenceSession({str(file)!r}).run(['logits'], {{'images': images}})[0]")
 
@@ -50,12 +50,6 @@ class Reader(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (B, classes) of `images` (B, H, W[, 3]; bytes)."""
         return self.net(inference.scaled(images))
-
-
-def shape_of(trained: dict[str, Any]) -> tuple[int, ...]:
-    """Return the shape of an image for the net `trained`: height, width and, in colour, 3."""
-    channels, height, width = trained["data"]["shape"]
-    return (height, width) if channels == 1 else (height, width, channels)
 
 
 def as_onnx(trained: dict[str, Any]) -> bytes:
@@ -73,7 +67,7 @@ def as_onnx(trained: dict[str, Any]) -> bytes:
         warnings.simplefilter("ignore", FutureWarning)  # PyTorch 2.11 warns of its own code
         program: Any = torch.onnx.export(
             Reader(model.trained(trained)).eval(),
-            (torch.zeros(2, *shape_of(trained), dtype=torch.uint8),),
+            (torch.zeros(2, *raw.array_shape(trained["data"]["shape"]), dtype=torch.uint8),),
             input_names=["images"],
             output_names=["logits"],
             dynamic_shapes=({0: torch.export.Dim("batch")},),

@@ -48,6 +48,12 @@ def is_name(text: str) -> bool:
     return not {"Cc", "Cs", "Zl", "Zp"}.intersection(map(unicodedata.category, text))
 
 
+def array_shape(shape: list[int]) -> tuple[int, ...]:
+    """Return the shape of an image as an array, (H, W) or (H, W, 3), for a `shape` of channels, height and width."""
+    channels, height, width = shape
+    return (height, width) if channels == 1 else (height, width, channels)
+
+
 def describe() -> Description:
     """Return what the data set in data/raw is. Raises StageError if that file is missing or damaged."""
     try:

@@ -153,7 +153,7 @@ def read_all(found: Folder, shape: list[int]) -> tuple[list[str], np.ndarray]:
     Notes as a fault what cannot be read, and what is twice where it may not be.
     """
     names: list[str] = []
-    images = np.zeros((len(found.labels), *shape[1:], *shape[:1])[: 3 if shape[0] == 1 else 4], dtype=np.uint8)
+    images = np.zeros((len(found.labels), *raw.array_shape(shape)), dtype=np.uint8)
     first: dict[bytes, str] = {}
     for name in sorted(found.labels, key=found.test.__contains__):
         label = found.labels[name]

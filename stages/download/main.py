@@ -71,10 +71,9 @@ def from_mirrors(name: str, chosen: entry.Entry, with_groups: bool) -> Arrays:
 
 def check(arrays: Arrays, data: raw.Description) -> None:
     """Raise StageError unless images and labels fit together: of the shape of `data`, a label each, of its classes."""
-    channels, height, width = data.shape
     for part in ("train", "t10k"):
         images, labels = arrays[f"{part}-images"], arrays[f"{part}-labels"]
-        shape = (len(labels), height, width) + (() if channels == 1 else (channels,))
+        shape = (len(labels), *raw.array_shape(data.shape))
         if images.shape != shape or labels.ndim != 1:
             raise errors.StageError(
                 f"{part}: images {images.shape} and labels {labels.shape} do not fit together; expected images {shape}"
