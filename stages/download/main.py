@@ -14,7 +14,8 @@ come from:
 import numpy as np
 import platformdirs
 
-from stages.common import errors, files, idx, raw, settings
+from stages.common import files, idx, raw, settings
+from stages.common.errors import StageError, listed
 from stages.download import digit, entry, folder, mirrors
 
 # scikit-learn's digits come writer after writer: most of the last 500 are by hands that the first 1,297 are not.
@@ -61,7 +62,7 @@ def from_mirrors(name: str, chosen: entry.Entry, with_groups: bool) -> Arrays:
         values = idx.decode(content, file.name)[file.from_row :]
         if file.column is not None:
             if values.ndim != 2 or file.column >= values.shape[1]:
-                raise errors.StageError(f"{file.name}: expected a table with column {file.column}; got {values.shape}")
+                raise StageError(f"{file.name}: expected a table with column {file.column}; got {values.shape}")
             values = values[:, file.column].astype(np.uint8 if kind.endswith("labels") else np.int32)
         if file.transposed:
             values = values.swapaxes(1, 2)
@@ -75,22 +76,17 @@ def check(arrays: Arrays, data: raw.Description) -> None:
         images, labels = arrays[f"{part}-images"], arrays[f"{part}-labels"]
         shape = (len(labels), *raw.array_shape(data.shape))
         if images.shape != shape or labels.ndim != 1:
-            raise errors.StageError(
+            raise StageError(
                 f"{part}: images {images.shape} and labels {labels.shape} do not fit together; expected images {shape}"
             )
         there, known = set(labels.tolist()), set(range(len(data.classes)))
         if unknown := sorted(there - known):
-            raise errors.StageError(f"{part}: labels without a name: {listed(unknown)}; expected 0 to {len(known) - 1}")
+            raise StageError(f"{part}: labels without a name: {listed(unknown)}; expected 0 to {len(known) - 1}")
         if missing := sorted(known - there):
             named = listed([data.classes[label] for label in missing])
-            raise errors.StageError(f"{part}: no image of {named}; expected one of each class")
+            raise StageError(f"{part}: no image of {named}; expected one of each class")
     if wrong := [row for row in data.mislabelled if row >= len(arrays["t10k-labels"])]:
-        raise errors.StageError(f"mislabelled: no such rows of the test part: {listed(wrong)}")
-
-
-def listed(values: list[str] | list[int]) -> str:
-    """Return `values` as text, the first five if they are more."""
-    return ", ".join(map(str, values[:5])) + (f" and {len(values) - 5:,} more" if len(values) > 5 else "")
+        raise StageError(f"mislabelled: no such rows of the test part: {listed(wrong)}")
 
 
 def digits() -> Arrays:

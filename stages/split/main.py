@@ -103,9 +103,8 @@ def count_classes(labels: Parts, classes: list[str]) -> dict[str, list[int]]:
     counts = {part: np.bincount(of, minlength=len(classes)).tolist() for part, of in labels.items()}
     for part, of in counts.items():
         if missing := [name for name, count in zip(classes, of, strict=True) if count == 0]:
-            more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
             raise errors.StageError(
-                f"no image of class {', '.join(missing[:5])}{more} in {part}; change split.validation_fraction in "
+                f"no image of class {errors.listed(missing)} in {part}; change split.validation_fraction in "
                 "params.yaml, or, where split.method is group, have more groups of that class"
             )
     return counts
