@@ -135,7 +135,7 @@ def test_a_study_stays_at_its_commit(finished: Clone, tmp_path: Path, monkeypatc
     shallow = tmp_path / "shallow"
     clone.run("git", "clone", "--quiet", "--depth", "1", clone.path.as_uri(), str(shallow))
     failed = Clone(shallow, tmp_path).run("python", "-m", "tools.study", "--name", "rate", status=1)
-    assert "error: a shallow clone, where DVC loses experiments" in failed.stderr
+    assert f"error: {shallow}: a shallow clone, where DVC loses queued" in failed.stderr
 
 
 @pytest.mark.parametrize(

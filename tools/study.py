@@ -85,8 +85,7 @@ def baseline(before: str | None = None) -> str:
         raise StageError(
             f"a study starts from a commit; commit this, or `git restore --staged --worktree .`:\n{changed.rstrip()}"
         )
-    if git.text("rev-parse", "--is-shallow-repository") == "true":
-        raise StageError("a shallow clone, where DVC loses experiments; `git fetch --unshallow`")
+    git.refuse_shallow(Path.cwd())
     commit = runs.resolve("HEAD")
     if before not in (None, commit):
         raise StageError(f"HEAD is {commit[:7]} now, and the study began at {before:.7}; go back to it, and try again")

@@ -41,7 +41,9 @@ def run_stage(stage: str, **options: str) -> NoReturn:
         environment.neutralise()
         from stages.common import declared
 
-        refuse_shallow_clone()
+        root = Path(os.environ.get("DVC_ROOT", "."))
+        if root.resolve() != Path.cwd():  # an experiment that runs in a folder of its own, queued or with `--temp`
+            git.refuse_shallow(root)
         with declared.unchanged(stage):
             gc.disable()  # what an import makes stays: there is no garbage to look for
             module = importlib.import_module(f"stages.{stage}.main")
@@ -88,18 +90,6 @@ def run_tool(
     add_arguments(parser)
     values = parser.parse_args()
     _end(exit_status(lambda: main(values)))
-
-
-def refuse_shallow_clone() -> None:
-    """Raise StageError in an experiment whose result DVC would lose, and report as done (treeverse/dvc#8844).
-
-    That is one that runs in a folder of its own, queued or with `--temp`, from a shallow clone.
-    """
-    root = Path(os.environ.get("DVC_ROOT", "."))
-    if root.resolve() == Path.cwd():
-        return
-    if git.text("rev-parse", "--is-shallow-repository", cwd=root) == "true":
-        raise StageError(f"{root}: a shallow clone, where DVC loses queued and --temp runs; `git fetch --unshallow`")
 
 
 def exit_status(main: Callable[[], int | None]) -> int:

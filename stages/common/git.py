@@ -20,6 +20,12 @@ def run(*arguments: str, cwd: Path | None = None, asked: bytes | None = None) ->
     return done.stdout
 
 
+def refuse_shallow(clone: Path) -> None:
+    """Raise StageError if `clone` is shallow: DVC would lose the result, and report it as done (treeverse/dvc#8844)."""
+    if text("rev-parse", "--is-shallow-repository", cwd=clone) == "true":
+        raise StageError(f"{clone}: a shallow clone, where DVC loses queued and --temp runs; `git fetch --unshallow`")
+
+
 def text(*arguments: str, cwd: Path | None = None) -> str:
     """Return what git prints as text, without the line feed at its end. Raises what `run` raises."""
     return os.fsdecode(run(*arguments, cwd=cwd)).strip()
