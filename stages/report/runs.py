@@ -127,8 +127,8 @@ def of_commit(commit: str | None, name: str) -> Run:
     params = {settings.PARAMS: dict(zip(SECTIONS, sections, strict=True)), recipe: parsed(recipe)}
     classes: dict[str, int] = {}
     found = {
-        path: _parsed(name, path, content, columns, classes)
-        for (path, columns), content in zip(FILES.items(), read(*map(Path, FILES)), strict=True)
+        path: _parsed(name, path, content, required, classes)
+        for (path, required), content in zip(FILES.items(), read(*map(Path, FILES)), strict=True)
     }
     evaluated, trained, predictions = (found[path] for path in (EVALUATE, TRAIN, PREDICTIONS))
     errors = np.count_nonzero(predictions["actual"] != predictions["predicted"])
@@ -137,7 +137,7 @@ def of_commit(commit: str | None, name: str) -> Run:
         raise StageError(f"{name}: {counts}; {_advice(name)}")
     tables = {Path(path).stem: table for path, table in found.items() if path.startswith("plots")}
     start = (commit, name, dataset, chosen, seed, params, evaluated, list(classes))
-    return Run(*start, *(trained[key] for key in FILES[TRAIN]), **tables)
+    return Run(*start, trained["weights_sha256"], trained["validation_accuracy"], **tables)
 
 
 def raw_data(run: Run) -> str:
@@ -202,11 +202,11 @@ def _contents(commit: str, paths: Sequence[Path]) -> list[bytes | None]:
     return found
 
 
-def _parsed(name: str, path: str, content: bytes, names: tuple[str, ...], classes: dict[str, int]) -> Any:
+def _parsed(name: str, path: str, content: bytes, required: tuple[str, ...], classes: dict[str, int]) -> Any:
     """Return the metrics, or the rows of a table, in `content`; an empty cell is NaN, a class its place in `classes`.
 
     CLASSES, the first file that is parsed, fills `classes`. Raises StageError if the file is damaged, or if it lacks
-    one of `names`.
+    one of the `required` keys or columns.
     """
     found: Any
     try:
@@ -228,7 +228,7 @@ def _parsed(name: str, path: str, content: bytes, names: tuple[str, ...], classe
         merge = re.search(rb"^(<{7}|={7}|>{7})", content, re.MULTILINE)
         why = "has the marks of a merge; see docs/branches.md" if merge else f"is damaged ({error}); {_advice(name)}"
         raise StageError(f"{name}: {path} {why}") from None
-    if missing := [key for key in names if key not in there]:
+    if missing := [key for key in required if key not in there]:
         raise StageError(f"{name}: {path} has no {', '.join(missing)}; {_advice(name)}")
     return found
 
