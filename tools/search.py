@@ -1,9 +1,8 @@
 """A search by Optuna: TPE proposes params, each trial is an experiment, and a trial that falls behind is stopped.
 
-Which params a trial gets depends only on the trials before it, and these are experiments with the same bits on every
-run.
-So the same search proposes the same trials, and goes on where it was stopped: trials that exist are read, not run.
-A job of a cluster trains to the end: its trial is read afterwards, and counts as stopped where it would have been.
+Which params a trial gets depends only on the trials before it, and these have the same bits on every run. So the same
+search proposes the same trials, and goes on where it was stopped: trials that exist are read, not run. A job of a
+cluster trains to the end: its trial is read afterwards, and counts as stopped where it would have been.
 """
 
 import contextlib

@@ -76,9 +76,9 @@ def check(arguments: argparse.Namespace) -> None:
 
 
 def baseline(before: str | None = None) -> str:
-    """Return the commit that the runs start from. Raises StageError if it is not the one `before`.
+    """Return the commit that the runs start from.
 
-    And if something is changed since the commit, or if the clone is shallow.
+    Raises StageError if it is not the one `before`, if something has changed since it, or if the clone is shallow.
     """
     changed = git.run("status", "--porcelain", "--untracked-files=no").decode(errors="replace")
     if changed:

@@ -27,5 +27,5 @@ def refuse_shallow(clone: Path) -> None:
 
 
 def text(*arguments: str, cwd: Path | None = None) -> str:
-    """Return what git prints as text, without the line feed at its end. Raises what `run` raises."""
+    """Return what git prints as text, without white space at either end. Raises what `run` raises."""
     return os.fsdecode(run(*arguments, cwd=cwd)).strip()
