@@ -96,8 +96,7 @@ def images(test: torch.Tensor, misclassified: np.ndarray, nets: list[Net]) -> di
     exactly = misclassified[rows]
     for of in nets:
         found, before = probabilities(of.net, seen.contiguous()), of.probabilities[rows]
-        exactly = exactly | (np.abs(found - before).max(1) > MOVED)
-        exactly |= found.argmax(1) != before.argmax(1)
+        exactly |= (np.abs(found - before).max(1) > MOVED) | (found.argmax(1) != before.argmax(1))
     exact = np.flatnonzero(exactly)
     rest = np.concatenate([exact, np.zeros(A_LANE - len(exact) % A_LANE, np.int64)])  # the first image fills a lane
     half = 255 // (greys - 1) // 2 + 1
