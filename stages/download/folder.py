@@ -73,7 +73,8 @@ def listed(place: Path) -> Folder:
                     found.fault("no PNG or JPEG by its name", of)
                 else:
                     found.labels[of] = label
-                    found.test |= {of} if is_test else set()
+                    if is_test:
+                        found.test.add(of)
     if len(roots) == 1 and (place / "test.txt").is_file():
         lines = (place / "test.txt").read_text("utf-8-sig", errors="replace").splitlines()
         found.test = set(filter(None, lines))

@@ -129,10 +129,10 @@ def content(shown: list[Run], models: list[dict[str, Any] | None], compared: dic
     described, nets = [], []
     for run, of in zip(shown, models, strict=True):
         predicted = run.predictions["predicted"].astype(int)
-        # the page computes with lists of layers; it cannot run a class of Python
-        listed = of if of and not isinstance(of["model"], str) else None
-        net, used = embed.net(model.trained(listed), test, predicted) if listed else (None, None)
-        nets += [used] if used else []
+        net = None
+        if of and not isinstance(of["model"], str):  # the page cannot run a class of Python
+            net, used = embed.net(model.trained(of), test, predicted)
+            nets.append(used)
         tables = {name: records(getattr(run, name)) for name in ("per_class", "reliability", "training")}
         name = run.name if len(shown) > 1 else ""
         described.append({"name": name, "net": net, "predicted": embedded(predicted, "u1"), **tables})
