@@ -42,7 +42,6 @@ def compare_seeds(named: Sequence[Sequence[Run]]) -> dict[str, Any]:
         for name, value in MEASURES.items():
             values = [value(run) for run in group]
             of[name] = {"mean": mean(values), "deviation": stdev(values) if len(values) > 1 else None}
-            of[name] |= {"lowest": min(values), "highest": max(values)}
     if len(named) > 1:
         check_same_test_set([group[0] for group in groups])
         for name, value in MEASURES.items():

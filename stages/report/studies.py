@@ -36,8 +36,6 @@ class Group(Settings):
     runs: list[Member]
     mean: float
     deviation: float | None  # None: of one run
-    lowest: float
-    highest: float
 
 
 class Study(Settings):
