@@ -115,6 +115,15 @@ def test_the_net_in_the_page_is_the_one_trained_on_mnist(browser: Browser, on_mn
         check_digits(tab, on_mnist)
 
 
+def test_a_large_net_leaves_room_for_fewer_greys() -> None:
+    """The page has its images in 16 greys, beside a net of many parameters in 8."""
+    images = torch.zeros(4, 28, 28, dtype=torch.uint8)
+    for features, greys in ((100, 16), (200, 8)):
+        net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, features), torch.nn.Linear(features, 10))
+        used = embed.Net(net, embed.probabilities(net, images))
+        assert embed.images(images, np.zeros(4, bool), [used])["greys"] == greys
+
+
 LISTS = [path for path in sorted(PROJECT.glob("recipes/*.yaml")) if "nets." not in path.read_text()]
 
 

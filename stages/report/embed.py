@@ -14,6 +14,7 @@ from stages.report.rans import embedded
 
 LARGEST = 2**15 - 1
 MOST_VALUES = 8_000_000  # in the page: all of MNIST's test set, and some thousand images of larger ones
+MANY_PARAMETERS = 130_000  # so many leave less room in the page: two nets of `fast`, or one of `accurate`
 MOVED = 0.01  # an image is stored exactly if the few greys move one of its probabilities by more than this
 A_LANE = 4  # images
 ATTRIBUTES = ("mean", "std", "out_channels", "kernel_size", "stride", "padding")
@@ -86,7 +87,8 @@ def images(test: torch.Tensor, misclassified: np.ndarray, nets: list[Net]) -> di
     Exact are the `misclassified` (n; bool), and those for which one of the `nets` would give another class, or another
     probability. Of a large test set, the page has the misclassified images and as many others as MOST_VALUES allow.
     """
-    greys = 8 if len(nets) > 1 else 16  # two nets leave less room
+    parameters = sum(parameter.numel() for of in nets for parameter in of.net.parameters())
+    greys = 16 if parameters < MANY_PARAMETERS else 8
     rows = np.sort(np.argsort(~misclassified, kind="stable")[: MOST_VALUES // test[0].numel()])
     planes = np.moveaxis(test.numpy()[rows].reshape(len(rows), *test.shape[1:3], -1), 3, 1)
     values = np.concatenate([planes, np.zeros((-len(rows) % A_LANE, *planes.shape[1:]), np.uint8)]).astype(np.int16)
