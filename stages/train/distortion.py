@@ -26,7 +26,7 @@ def distort(
     """
     cosine, sine = cosine_and_sine(math.radians(recipe.rotate) * evenly(random, len(rows)))
     size = 1 + recipe.scale * evenly(random, len(rows))
-    cosine, sine = cosine / size, sine / size
+    cosine, sine = cosine / size, sine / size  # an image grows if its pixels come from closer to its middle
     mirror = 1 - 2 * recipe.flip * torch.randint(2, (len(rows),), generator=random)
     moves = recipe.elastic * evenly(random, len(rows), 2, NODES, NODES)
 
