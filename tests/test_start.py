@@ -118,10 +118,11 @@ def test_stopped_while_a_stage_imports(finished: Clone, tmp_path: Path) -> None:
     assert errors == "interrupted: nothing half-written was left\n"
 
 
-def test_a_stage_ends_with_the_dvc_that_started_it(finished: Clone, tmp_path: Path) -> None:
-    """SIGKILL to DVC alone: the stage does not go on, to write what nobody awaits."""
+@pytest.mark.parametrize("shell", ["bash", "sh"])
+def test_a_stage_ends_with_the_dvc_that_started_it(finished: Clone, tmp_path: Path, shell: str) -> None:
+    """SIGKILL to DVC alone, whatever shell it uses: the stage does not go on, to write what nobody awaits."""
     clone = finished.copy(tmp_path / "clone")
-    process = importing(clone, ["dvc", "repro", "--force", "--single-item", "train"])
+    process = importing(clone, [f"SHELL=/bin/{shell}", "dvc", "repro", "--force", "--single-item", "train"])
     state = Path("/proc", (clone.path / "importing").read_text(), "stat")
     process.kill()
     wait_until(lambda: not state.exists() or ") Z " in state.read_text(), "the stage has ended")

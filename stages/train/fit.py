@@ -65,11 +65,7 @@ def fit(
     Goes on where `unfinished` was left, and leaves it at the last epoch. Raises StageError if there are too few images
     for a batch, or if the training diverges.
     """
-    steps = len(data.training) // recipe.batch_size
-    if steps == 0:
-        raise StageError(
-            f"the recipe's batch_size: got {recipe.batch_size}, expected at most {len(data.training)} (training images)"
-        )
+    steps = steps_of(recipe, data)
     epochs = recipe.epochs_of(steps)
     net, _ = untrained(recipe, seed, data)
     optimizer = make_optimizer(recipe, as_vector(net))
@@ -110,6 +106,14 @@ def fit(
                 print_epoch(curve, epochs)
                 unfinished.save((net.state_dict(), optimizer.state(), curve.losses, curve.epochs))
     return net, curve
+
+
+def steps_of(recipe: Recipe, data: Data) -> int:
+    """Return how many batches an epoch has. Raises StageError if there are too few images for one."""
+    size, count = recipe.batch_size, len(data.training)
+    if size > count:
+        raise StageError(f"the recipe's batch_size: got {size}, expected at most {count} (training images)")
+    return count // size
 
 
 def resume(state: bytes, net: nn.Module, optimizer: Optimizer, curve: Curve) -> None:
@@ -154,7 +158,7 @@ def train_epoch(
     recipe: Recipe, seed: int, epoch: int, data: Data, gradient: ShardedGradient, optimizer: Optimizer
 ) -> Iterator[Tensor]:
     """Train for one epoch (1 is the first), and yield the loss of each batch when its step is done."""
-    steps = len(data.training) // recipe.batch_size
+    steps = steps_of(recipe, data)
     all_steps = recipe.epochs_of(steps) * steps
     for step, batch in enumerate(batches(recipe, seed, epoch, data), (epoch - 1) * steps + 1):
         loss, gradients = gradient.of(batch)
