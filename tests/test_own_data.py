@@ -187,10 +187,11 @@ def test_groups_stay_together(clone: Clone) -> None:
 )
 def test_groups_as_spreadsheets_write_them(tmp_path: Path, lines: bytes, faults: dict[str, list[str]]) -> None:
     """A mark in front, or another encoding, is no fault; a picture without a group is."""
-    (tmp_path / "pictures/red").mkdir(parents=True)
-    (tmp_path / "pictures/red/000.png").touch()
+    pictures = tmp_path / "pictures"
+    (pictures / "red").mkdir(parents=True)
+    (pictures / "red/000.png").touch()
     (tmp_path / "groups.csv").write_bytes(lines)
-    found = folder.listed(tmp_path).faults
+    found = folder.listed(tmp_path, pictures).faults
     assert {kind: names for kind, names in found.items() if not kind.startswith("expected 2")} == faults
 
 
@@ -206,7 +207,7 @@ def test_what_belongs_to_no_class_is_named(tmp_path: Path) -> None:
     Path(os.fsdecode(bytes(pictures / "cat") + b"/caf\xe9.png")).touch()
     (pictures / "dog").symlink_to(pictures / "cat")
     (tmp_path / "test.txt").write_bytes(b"\xef\xbb\xbfcat/1.png\r\n\r\n")
-    found = folder.listed(tmp_path)
+    found = folder.listed(tmp_path, pictures)
     assert (found.classes, list(found.labels), found.test) == (
         ["cat", "test"],
         ["cat/1.png", "test/1.png"],
@@ -222,17 +223,18 @@ def test_what_belongs_to_no_class_is_named(tmp_path: Path) -> None:
         (pictures / name).parent.mkdir(parents=True, exist_ok=True)
         (pictures / name).touch()
     beside = ["cat", "dog", "notes.txt", "test/1.png", "val"]
-    assert folder.listed(tmp_path).faults["not in a folder for a class"] == beside
+    assert folder.listed(tmp_path, pictures).faults["not in a folder for a class"] == beside
 
 
 def test_the_name_of_a_data_set(clone: Clone) -> None:
-    """Neither that of a shipped data set, nor one that YAML takes for a number or a word, nor one with a space."""
+    """Not that of a shipped data set, nor one that YAML or DVC takes for a number or a word, nor one with a space."""
     made(clone)
     for name, said in {
         "digits": "no folder of pictures",
-        "2024": "no number",
-        "true": "of YAML",
-        "a b": "letters",
+        "2024": "got '2024', expected a letter",
+        "2024-13-45": "got '2024-13-45', expected a letter",
+        "True": "none of true, false",
+        "a b": "then letters",
     }.items():
         place = clone.path / "datasets" / name
         place.mkdir(exist_ok=True)
@@ -244,6 +246,37 @@ def test_the_name_of_a_data_set(clone: Clone) -> None:
     (clone.path / "datasets/flat/cat").mkdir(parents=True)
     assert "datasets/flat/pictures/CLASS" in clone.run(*DATASET[:-1], "datasets/flat", status=1).stderr
     assert "expected 0 to 4294967295" in clone.run(*DATASET, "--seed", "-1", status=1).stderr
+
+
+def test_a_folder_elsewhere_is_copied(clone: Clone) -> None:
+    """`data/own` becomes the data set `own`, without hidden files; nothing is written if it has a fault.
+
+    It is copied once: the second time, the message says where to add pictures.
+    """
+    own, place = clone.path / "data/own", clone.path / "datasets/own"
+    own.parent.mkdir()
+    made(clone).rename(own)
+    (own / "red/.hidden").touch()
+    (own / "red/spoilt.png").touch()
+    own_data = (*DATASET[:-1], "data/own")
+    before = sorted((clone.path / "datasets").iterdir())
+    assert "data/own: fix this\n  cannot be read (1): red/spoilt.png" in clone.run(*own_data, status=1).stderr
+    assert sorted((clone.path / "datasets").iterdir()) == before
+    (own / "red/spoilt.png").unlink()
+    assert "got 'my own', expected a letter" in clone.run(*own_data, "--name", "my own", status=1).stderr
+    said = clone.run(*own_data).stdout
+    assert said.startswith("data/own: 300 pictures in 3 classes")
+    assert "\n  copied to datasets/own/pictures\n" in said
+    copied = sorted(path.relative_to(place / "pictures") for path in place.glob("pictures/**/*"))
+    assert copied == sorted(path.relative_to(own) for path in own.glob("**/[!.]*"))
+    assert sorted(path.name for path in place.iterdir()) == ["dataset.yaml", "pictures", "test.txt"]
+    assert "datasets/own: is there already; to add pictures, copy them to" in clone.run(*own_data, status=1).stderr
+    clone.run(*own_data, "--name", "other")
+    assert (clone.path / "datasets/other/test.txt").read_bytes() == (place / "test.txt").read_bytes()
+    clone.run("dvc", "add", "datasets/own/pictures")
+    clone.replace("params.yaml", "dataset: made", "dataset: own")
+    clone.run("dvc", "repro", "split")
+    assert [np.bincount(arrays(clone, part)[1]).tolist() for part in ("train", "t10k")] == [[80] * 3, [20] * 3]
 
 
 def test_a_folder_called_test_is_the_test_part(clone: Clone) -> None:
@@ -281,7 +314,7 @@ def test_each_fault_is_named_once_with_examples(clone: Clone) -> None:
     failed = clone.run(*DATASET, status=1)
     unread = ", ".join(f"red/{number:03}.png (no PNG or JPEG)" for number in range(5))
     assert failed.stderr.splitlines() == [
-        "error: datasets/made: fix this",
+        "error: datasets/made/pictures: fix this",
         "  no PNG or JPEG by its name (1): red/notes.txt",
         "  the same picture under two classes (2): blue/010.png = green/010.png, blue/011.png = green/011.png",
         f"  cannot be read (8): {unread}, …",
@@ -303,7 +336,7 @@ def test_a_training_picture_in_the_test_part_is_refused(clone: Clone) -> None:
     test.write_text(test.read_text() + "red/002.png\nred/gone.png\n")
     failed = clone.run(*DOWNLOAD, status=1)
     assert failed.stderr.splitlines() == [
-        "error: datasets/made: fix this",
+        "error: datasets/made/pictures: fix this",
         "  a line of test.txt that names no picture (1): red/gone.png",
         "  a class that is not both in dataset.yaml and in the folder; run `python -m tools.dataset` (1): yellow",
         "  a training picture in the test part (1): red/000.png = red/002.png",
@@ -312,11 +345,8 @@ def test_a_training_picture_in_the_test_part_is_refused(clone: Clone) -> None:
     assert not (clone.path / "data").exists()
 
 
-def test_what_is_no_folder_of_pictures_is_said(clone: Clone, tmp_path: Path) -> None:
-    """A folder elsewhere is answered with the command that puts it in its place; too few pictures are refused."""
-    (tmp_path / "mine/cat").mkdir(parents=True)
-    failed = clone.run(*DATASET[:-1], str(tmp_path / "mine"), status=1)
-    assert f"mkdir -p datasets/NAME && cp -r {tmp_path / 'mine'} datasets/NAME/pictures" in failed.stderr
+def test_what_is_no_folder_of_pictures_is_said(clone: Clone) -> None:
+    """Too few pictures are refused; a data set that is none is answered with those that there are."""
     made(clone, count=10)
     failed = clone.run(*DATASET, status=1)
     assert "expected 200 to 200,000 pictures, in a folder for each class (1): 30" in failed.stderr

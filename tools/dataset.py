@@ -1,17 +1,19 @@
 """Look at a folder of your own pictures, say what it has, and make a data set of it.
 
-    python -m tools.dataset datasets/NAME
+    python -m tools.dataset FOLDER
 
-The pictures, PNG or JPEG, stand in datasets/NAME/pictures/CLASS. The test part is the folder pictures/test/CLASS if
-there is one. Otherwise a share of each class is drawn at random, once, and written down in datasets/NAME/test.txt; with
-a datasets/NAME/groups.csv (columns: file, group) whole groups are drawn. The entry is datasets/NAME/dataset.yaml: edit
+The pictures, PNG or JPEG, are in FOLDER/CLASS. They are copied to datasets/NAME/pictures/CLASS. If FOLDER is
+datasets/NAME itself, its pictures are looked at again. The test part is the folder pictures/test/CLASS if there is one.
+Otherwise a share of each class is drawn at random, once, and written to datasets/NAME/test.txt; with a
+datasets/NAME/groups.csv (columns: file, group) whole groups are drawn. The entry is datasets/NAME/dataset.yaml: edit
 what it says of the data. The size is that of the pictures if all have one of up to 64 x 64 pixels, or else --size.
 """
 
 import argparse
 import io
 import re
-import shlex
+import shutil
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -19,14 +21,17 @@ from typing import Any
 import numpy as np
 from ruamel.yaml import YAML
 
-from stages.common import command, errors, files, raw, settings
+from stages.common import command, errors, files, raw
 from stages.download import entry, folder
 from stages.split import main as split
+
+WORDS = ("true", "false", "null", "nan", "inf")  # what YAML or `dvc exp run -S` takes for no name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command line takes."""
     parser.add_argument("folder", type=Path, metavar="FOLDER")
+    parser.add_argument("--name", help="of the data set (default: that of the folder)")
     parser.add_argument(
         "--size",
         type=int,
@@ -39,12 +44,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> None:
     """Look at the folder that the command line names, and write its entry."""
     size = 32 if arguments.size is None else arguments.size
-    if not 0 < arguments.test < 1 or not 1 <= size <= raw.LARGEST_SIDE:
-        raise errors.StageError(f"--test: expected a share of 0 to 1; --size: expected 1 to {raw.LARGEST_SIDE} pixels")
+    if not 1 <= size <= raw.LARGEST_SIDE:
+        raise errors.StageError(f"--size: got {size}, expected 1 to {raw.LARGEST_SIDE} pixels")
+    if not 0 < arguments.test < 1:
+        raise errors.StageError(f"--test: got {arguments.test}, expected a share between 0 and 1")
     if not 0 <= arguments.seed < 2**32:
         raise errors.StageError(f"--seed: got {arguments.seed}, expected 0 to {2**32 - 1}")
-    place = place_of(arguments.folder)
-    found = folder.listed(place)
+    place, pictures = places(arguments.folder, arguments.name)
+    found = folder.listed(place, pictures)
     known = entry.load(place.name) if entry.path(place.name).is_file() else None
     if known and not known.pictures:
         raise errors.StageError(f"{place}: the name of a data set that is no folder of pictures; take another NAME")
@@ -54,40 +61,60 @@ def main(arguments: argparse.Namespace) -> None:
     found.refuse()
     counts = Counter(found.classes[found.labels[name]] for name in names)
     used = " x ".join(map(str, shape)) + (", as dataset.yaml says (see --size)" if kept else "")
-    print(f"{place}: {len(names):,} pictures in {len(counts)} classes, used as {used}")
+    print(f"{pictures}: {len(names):,} pictures in {len(counts)} classes, used as {used}")
     print("  " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
     if found.twins:
         print(f"  duplicates in their class, which are used once: {len(found.twins):,}")
     before = ", which were drawn before" if (place / "test.txt").is_file() and found.test else ""
-    if not found.test:
+    if is_drawn := not found.test:
         found.test = drawn(found, names, arguments.test, arguments.seed)
         found.test |= {name for name, twin in found.twins.items() if twin in found.test}
+    if not place.exists():
+        copy(pictures, place)
+    if is_drawn:
         files.write_whole(place / "test.txt", "".join(f"{name}\n" for name in sorted(found.test)).encode())
     print(f"  in the test part: {sum(name in found.test for name in names):,} pictures{before}")
     write(found, shape, images)
+    if pictures != place / "pictures":
+        print(f"  copied to {place / 'pictures'}")
     print(f"{entry.path(place.name)}: say there what the data are. Then\n  dvc add {place / 'pictures'}")
     print(f"  git add {place} && git commit --message 'Data: {place.name}'")
     print(f"  dvc exp run -S download.dataset={place.name}")
 
 
-def place_of(given: Path) -> Path:
-    """Return the folder datasets/NAME that is `given`. Raises StageError, which says where the pictures belong."""
-    place = given.parent if given.name == "pictures" else given
-    name = place.resolve().name
+def places(given: Path, name: str | None) -> tuple[Path, Path]:
+    """Return the folder datasets/NAME, and the folder of pictures: `given`, or, if that is the first, its `pictures`.
+
+    Raises StageError if there is no such folder, or if NAME, which is `name` or that of the folder, cannot be used.
+    """
     if not given.is_dir():
-        raise errors.StageError(f"{given}: no such folder; expected datasets/NAME")
-    if place.resolve().parent != entry.FOLDER.resolve():
+        raise errors.StageError(f"{given}: no such folder; expected one with a folder of pictures for each class")
+    whole = (given.parent if given.name == "pictures" else given).resolve()
+    is_entry = whole.parent == entry.FOLDER.resolve()
+    own = whole.name if is_entry else given.resolve().name
+    place = entry.FOLDER / (name or own)
+    if not re.fullmatch(r"[^\W\d_][\w-]*", place.name) or place.name.lower() in WORDS:
         raise errors.StageError(
-            f"{given}: expected datasets/NAME, with the pictures in datasets/NAME/pictures/CLASS; do\n"
-            f"  mkdir -p datasets/NAME && cp -r {shlex.quote(str(given))} datasets/NAME/pictures"
+            f"--name: got {place.name!r}, expected a letter, then letters, digits, - and _, and none of"
+            f" {', '.join(WORDS)}"
         )
-    if not (place / "pictures").is_dir():
-        raise errors.StageError(f"{given}: expected the pictures in {place}/pictures/CLASS; move the classes there")
-    if not re.fullmatch(r"\w[\w-]*", name) or settings.parse(name.encode(), name) != name:
+    if is_entry and place.name == own:
+        if not (place / "pictures").is_dir():
+            raise errors.StageError(f"{given}: expected the pictures in {place}/pictures/CLASS; move the classes there")
+        return place, place / "pictures"
+    if place.exists():
         raise errors.StageError(
-            f"{given}: expected a NAME of letters, digits, - and _ that is no number and no word of YAML, such as true"
+            f"{place}: is there already; to add pictures, copy them to {place}/pictures and run "
+            f"`python -m tools.dataset {place}`; for another data set, give a --name"
         )
-    return entry.FOLDER / name
+    return place, given
+
+
+def copy(pictures: Path, place: Path) -> None:
+    """Copy the folder `pictures` to `place`, which is new: all of it, without hidden files, or nothing."""
+    with tempfile.TemporaryDirectory(dir=place.parent) as made:
+        shutil.copytree(pictures, Path(made, place.name, "pictures"), ignore=shutil.ignore_patterns(".*"))
+        Path(made, place.name).rename(place)
 
 
 def shape_of(found: folder.Folder, size: int) -> list[int]:
@@ -98,7 +125,7 @@ def shape_of(found: folder.Folder, size: int) -> list[int]:
     sizes, colour = set(), False
     for name in found.labels:
         try:
-            image = folder.opened((found.place / "pictures" / name).read_bytes())
+            image = folder.opened((found.pictures / name).read_bytes())
         except folder.BROKEN:
             continue
         sizes.add(image.size)

@@ -34,7 +34,8 @@ BROKEN = (
 class Folder:
     """What stands in a folder: classes, pictures by name, and faults, each kind with its examples."""
 
-    place: Path  # the folder that has `pictures`
+    place: Path  # the folder datasets/NAME, with the lists
+    pictures: Path  # the folder with a folder for each class
     classes: list[str] = field(default_factory=list)
     labels: dict[str, int] = field(default_factory=dict)  # of each picture, by its name, in the order of the names
     test: set[str] = field(default_factory=set)  # names of the pictures of the test part
@@ -53,12 +54,12 @@ class Folder:
                 f"{kind} ({len(found):,}): {', '.join(found[:EXAMPLES])}{', …' if len(found) > EXAMPLES else ''}"
                 for kind, found in self.faults.items()
             ]
-            raise StageError("\n  ".join([f"{self.place}: fix this", *lines]))
+            raise StageError("\n  ".join([f"{self.pictures}: fix this", *lines]))
 
 
-def listed(place: Path) -> Folder:
-    """Return what the folder `place` has, by the names of its files alone."""
-    found, pictures = Folder(place), place / "pictures"
+def listed(place: Path, pictures: Path) -> Folder:
+    """Return what is in the folders `place` and `pictures`, by the names of the files alone."""
+    found = Folder(place, pictures)
     roots = [(pictures, False)]
     if any(path.is_dir() for path in (pictures / "test").glob("*")):  # or else `test` is a class
         roots = [(pictures / "train" if (pictures / "train").is_dir() else pictures, False), (pictures / "test", True)]
@@ -90,7 +91,7 @@ def listed(place: Path) -> Folder:
 
 def _find_classes(found: Folder, roots: set[Path]) -> None:
     """Note as classes the folders in `roots`, and as faults what else is there or beside them."""
-    pictures = found.place / "pictures"
+    pictures = found.pictures
     inside = {path for root in {pictures, *roots} if root.is_dir() for path in root.glob("[!.]*")}
     for path in sorted(inside - roots):
         if path.parent not in roots or not path.is_dir():
@@ -130,7 +131,7 @@ def arrays(place: Path, data: raw.Description) -> dict[str, np.ndarray]:
 
     A picture that is in its class and part twice is taken once. Raises StageError, which names all that is wrong.
     """
-    found = listed(place)
+    found = listed(place, place / "pictures")
     if not found.test:
         found.fault("no test part; run `python -m tools.dataset`", place.as_posix())
     for name in sorted(set(found.classes) ^ set(data.classes)):
@@ -159,7 +160,7 @@ def read_all(found: Folder, shape: list[int]) -> tuple[list[str], np.ndarray]:
     for name in sorted(found.labels, key=found.test.__contains__):
         label = found.labels[name]
         try:
-            image = fitted(opened((found.place / "pictures" / name).read_bytes()), shape)
+            image = fitted(opened((found.pictures / name).read_bytes()), shape)
         except BROKEN as error:
             why = getattr(error, "strerror", None) or str(error) or "broken"
             found.fault("cannot be read", f"{name} ({why.splitlines()[0]})")
