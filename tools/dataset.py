@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from ruamel.yaml import YAML
+from tqdm import tqdm
 
 from stages.common import command, errors, files, raw
 from stages.download import entry, folder
@@ -123,7 +124,7 @@ def shape_of(found: folder.Folder, size: int) -> list[int]:
     Notes nothing of what cannot be read: folder.read_all does.
     """
     sizes, colour = set(), False
-    for name in found.labels:
+    for name in tqdm(found.labels, "look", leave=False, disable=None):
         try:
             image = folder.opened((found.pictures / name).read_bytes())
         except folder.BROKEN:

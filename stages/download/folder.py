@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from tqdm import tqdm
 
 from stages.common import raw
 from stages.common.errors import StageError
@@ -157,7 +158,7 @@ def read_all(found: Folder, shape: list[int]) -> tuple[list[str], np.ndarray]:
     names: list[str] = []
     images = np.zeros((len(found.labels), *raw.array_shape(shape)), dtype=np.uint8)
     first: dict[bytes, str] = {}
-    for name in sorted(found.labels, key=found.test.__contains__):
+    for name in tqdm(sorted(found.labels, key=found.test.__contains__), "read", leave=False, disable=None):
         label = found.labels[name]
         try:
             image = fitted(opened((found.pictures / name).read_bytes()), shape)
