@@ -66,10 +66,10 @@ def test_two_branches_on_a_clone_without_cache(compared: Clone, tmp_path: Path) 
     assert found["runs"][0]["only_right_by_class"] == classes
     assert found["runs"][0]["metrics"]["accuracy"] == len(ours) / 500
     assert found["params"] == {"train.recipe": ["fast", "quick"]}
-    counts = f"{len(ours - theirs)} against {len(theirs - ours)} images that only main or only origin/quick"
+    counts = f"{len(ours - theirs)} images are right only in main, {len(theirs - ours)} only in origin/quick"
     assert len(ours) > len(theirs)
     assert found["mcnemar_p"] < 0.05
-    assert found["verdict"].startswith(f"{counts} classifies correctly (p = {found['mcnemar_p']:.2g}): main is better")
+    assert found["verdict"].startswith(f"{counts} (p = {found['mcnemar_p']:.2g}): main is better")
     printed = clone.run(*COMPARE, "main", "origin/quick").stdout
     assert found["verdict"] in " ".join(printed.split())
     assert max(map(len, printed.splitlines())) <= 100
@@ -342,6 +342,6 @@ def test_other_data_are_told(finished: Clone, tmp_path: Path, monkeypatch: pytes
 def test_usage(compared: Clone) -> None:
     """Neither a revision nor seeds, or both, is refused; so are two forms at once."""
     for arguments in ((), ("main", "--seeds", "quick-1"), ("--against", "quick-1")):
-        assert "name a revision A, and perhaps B; or --seeds" in refusal(compared, *arguments)
+        assert "expected A or A B, or --seeds" in refusal(compared, *arguments)
     assert "usage: python -m tools.compare" in compared.run(*COMPARE, "main", "--md", "--json", status=2).stderr
     assert "McNemar" in compared.run(*COMPARE, "--help").stdout

@@ -230,7 +230,7 @@ def test_the_name_of_a_data_set(clone: Clone) -> None:
     """Not that of a shipped data set, nor one that YAML or DVC takes for a number or a word, nor one with a space."""
     made(clone)
     for name, said in {
-        "digits": "no folder of pictures",
+        "digits": "without a folder of pictures",
         "2024": "got '2024', expected a letter",
         "2024-13-45": "got '2024-13-45', expected a letter",
         "True": "none of true, false",

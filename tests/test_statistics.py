@@ -83,7 +83,7 @@ def test_welch() -> None:
     assert found["p"] == pytest.approx(two_sided(t, freedom), abs=1e-6)
     scipys = stats.ttest_ind(list(first.values()), list(second.values()), equal_var=False)
     assert found["p"] == pytest.approx(scipys.pvalue, rel=1e-9)
-    assert "no evidence of a difference. To see one of this size takes about" in found["verdict"]
+    assert "no evidence of a difference. To detect one of this size, each group needs about" in found["verdict"]
 
 
 def test_the_paired_test() -> None:

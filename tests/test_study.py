@@ -71,7 +71,7 @@ def test_the_table(studied: tuple[Clone, list[str]]) -> None:
     for rate in (0.02, 0.03, 0.04):
         assert f" {corrected[0.01, rate]:.2g} " in cells[f"learning_rate={rate}"]
     said = " ".join(lines)
-    assert "It is better than: learning_rate=0.02. No evidence of a difference to: learning_rate=0.03; " in said
+    assert "It is better than: learning_rate=0.02. No evidence of a difference from: learning_rate=0.03; " in said
     assert "corrected for all 6 pairs of groups by Holm's method" in said
     assert "The test accuracy decides nothing." in said
     assert lines[0].split()[-2:] == ["test,", "%"]
@@ -92,7 +92,7 @@ def test_the_sentences(finished: Clone, tmp_path: Path, monkeypatch: pytest.Monk
     groups, found = summary.summarise(runs.experiments())
     assert summary.verdict(groups, found) == [
         "Best by the mean validation accuracy: learning_rate=0.01.",
-        "No evidence of a difference to: learning_rate=0.02.",
+        "No evidence of a difference from: learning_rate=0.02.",
         "Not tested, as one seed or no spread allows no test: learning_rate=0.03; learning_rate=0.04.",
     ]
     found["against_best"][list(groups).index("learning_rate=0.02")]["p_corrected"] = 0.01

@@ -102,7 +102,7 @@ def test_a_gpu_that_is_not_used_is_named(finished: Clone, tmp_path: Path) -> Non
         "runpy.run_module('stages.train', run_name='__main__', alter_sys=True)"
     )
     said = clone.run(sys.executable, "-c", with_gpu, PYTHONPATH=str(clone.path)).stderr
-    assert said == "a GPU is here: dvc exp run -S train.device=cuda\n"
+    assert said == "a GPU is available; to use it: dvc exp run -S train.device=cuda\n"
     assert (clone.path / "models/model.pt").read_bytes() == before
     assert torch.load(clone.path / "models/model.pt", weights_only=True)["environment"] == {
         "device": "cpu",

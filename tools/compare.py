@@ -3,10 +3,11 @@
     python -m tools.compare A [B]
     python -m tools.compare --seeds [EXP...] [--against EXP...]
 
-B is the workspace unless it is named. What decides are the images that only one of both nets classifies correctly
-(McNemar's exact test). To compare two configurations, run several seeds of each. --seeds prints a line for each group
-of runs that differ only in the seed, with their mean and standard deviation: of all experiments of HEAD, unless some
-are named. --against names a second group, and tests the difference. All is read from git, so a fresh clone will do.
+Without B, A is compared with the workspace. The test is McNemar's exact test: it counts the images that only one of
+the two nets classifies correctly. To compare two configurations, run several seeds of each. --seeds prints a line for
+each group of runs that differ only in the seed, with mean and standard deviation. Without names, it takes all
+experiments of HEAD. --against names a second group, and tests the difference between the two groups. Everything is read
+from git, so it also works in a fresh clone.
 """
 
 import argparse
@@ -29,20 +30,20 @@ Table = tuple[list[str], list[list[str]], list[int]]  # header, rows, and how wi
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command line takes."""
-    parser.add_argument("a", nargs="?", metavar="A", help="revision")
-    parser.add_argument("b", nargs="?", metavar="B", help="revision (default: the workspace)")
-    parser.add_argument("--seeds", nargs="*", metavar="EXP", help="runs (default: all experiments of HEAD)")
-    parser.add_argument("--against", nargs="+", metavar="EXP", help="runs of another configuration")
+    parser.add_argument("a", nargs="?", metavar="A", help="first run: a revision, branch, tag or experiment")
+    parser.add_argument("b", nargs="?", metavar="B", help="second run (default: the workspace)")
+    parser.add_argument("--seeds", nargs="*", metavar="EXP", help="runs to group (default: all experiments of HEAD)")
+    parser.add_argument("--against", nargs="+", metavar="EXP", help="runs to test against those of --seeds")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--md", action="store_true", help="print Markdown, for a pull request")
-    form.add_argument("--json", action="store_true", help="print an object for programs")
+    form.add_argument("--json", action="store_true", help="print JSON, for programs")
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Compare what the command line names, and print it."""
     seeds = arguments.seeds is not None
     if (arguments.a is None) != seeds or (arguments.against and not seeds):
-        raise StageError("name a revision A, and perhaps B; or --seeds, and perhaps --against (see --help)")
+        raise StageError("expected A or A B, or --seeds with or without --against (see --help)")
     if seeds:
         named = [list(map(runs.load, names)) for names in (arguments.seeds, arguments.against) if names]
         compared = compare_seeds(named if arguments.seeds else [runs.experiments(), *named])
@@ -73,7 +74,7 @@ def of_two(first: Run, second: Run, compared: dict[str, Any]) -> Table:
     shown = [run.shown() for run in both]
     rows += [[name, *(texts.get(name, "") for texts in shown)] for name in {**shown[0], **shown[1]}]
     only = [run["only_right"] for run in compared["runs"]]
-    rows.append(["images only it classifies correctly", *(str(len(of)) for of in only)])
+    rows.append(["images that only this run gets right", *(str(len(of)) for of in only)])
     of_classes = [[f"{name} ({count})" for name, count in of["only_right_by_class"].items()] for of in compared["runs"]]
     for name, lists in (("their classes", of_classes), ("their numbers in the test set", only)):
         listed = [", ".join(map(str, of[:LISTED])) + (", …" if len(of) > LISTED else "") for of in lists]

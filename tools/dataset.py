@@ -31,15 +31,15 @@ WORDS = ("true", "false", "null", "nan", "inf")  # what YAML or `dvc exp run -S`
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command line takes."""
-    parser.add_argument("folder", type=Path, metavar="FOLDER")
-    parser.add_argument("--name", help="of the data set (default: that of the folder)")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="has a folder of pictures for each class")
+    parser.add_argument("--name", help="name of the data set (default: that of the folder)")
     parser.add_argument(
         "--size",
         type=int,
         help="pixels a side, for pictures of other sizes (default: 32, or the shape in dataset.yaml)",
     )
-    parser.add_argument("--test", type=float, default=0.2, help="share of the test part (default: 0.2)")
-    parser.add_argument("--seed", type=int, default=0, help="of the test part (default: 0)")
+    parser.add_argument("--test", type=float, default=0.2, help="share of pictures for the test part (default: 0.2)")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the test part (default: 0)")
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -55,7 +55,7 @@ def main(arguments: argparse.Namespace) -> None:
     found = folder.listed(place, pictures)
     known = entry.load(place.name) if entry.path(place.name).is_file() else None
     if known and not known.pictures:
-        raise errors.StageError(f"{place}: the name of a data set that is no folder of pictures; take another NAME")
+        raise errors.StageError(f"{place}: a data set without a folder of pictures; choose another --name")
     kept = known is not None and arguments.size is None
     shape = known.shape if known and kept else shape_of(found, size)
     names, images = folder.read_all(found, shape)

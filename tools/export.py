@@ -1,9 +1,9 @@
-"""Write the trained net as one ONNX file, preprocessing inside: bytes as the data set has them go in, logits come out.
+"""Write the trained net as one ONNX file with its preprocessing: it takes the data set's bytes, and returns logits.
 
     python -m tools.export [FILE]
 
-FILE is model.onnx unless it is given. Its input `images` is uint8 (batch, height, width), or (batch, height, width, 3)
-in colour; its output `logits` is float32 (batch, classes); a batch may have any size. The names of the classes are in
+The default FILE is model.onnx. The input `images` is uint8 (batch, height, width), or (batch, height, width, 3)
+in colour; the output `logits` is float32 (batch, classes); a batch may have any size. The names of the classes are in
 the file's metadata. Needs models/model.pt (`dvc repro`) and the extra `onnx`.
 """
 

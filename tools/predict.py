@@ -1,12 +1,12 @@
-"""Classify your own pictures: digits anywhere in the frame, or pictures as those that the net was trained on.
+"""Classify your own pictures: digits anywhere in a picture, or pictures of the kind that the net was trained on.
 
     python -m tools.predict PICTURE...
 
-A PICTURE is a file, a folder of files, or - for standard input. A net that was trained on digits as MNIST has them
-reads those that it finds in a PNG, JPEG, BMP, TIFF or WebP of any size, dark on light or light on dark. Another net
-classifies a PNG or JPEG as a whole, scaled as the stage download does it. Needs models/model.pt (`dvc repro`) and
-nothing else. The exit status is 2 if a picture cannot be read, or shows something that is no clear digit; the others
-are still answered.
+A PICTURE is a file, a folder of files, or - for standard input. A net that was trained on digits in MNIST's format
+finds and reads the digits in a PNG, JPEG, BMP, TIFF or WebP of any size, dark on light or light on dark. Another net
+classifies a PNG or JPEG as a whole, scaled as the stage download does it. The command needs only models/model.pt (run
+`dvc repro`). The exit status is 2 if a picture cannot be read, or shows something that is no clear digit; the other
+pictures are still answered.
 """
 
 import argparse
@@ -34,7 +34,7 @@ MOST_SHOWN = 600
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command line takes."""
     parser.add_argument("pictures", nargs="+", metavar="PICTURE")
-    parser.add_argument("--json", action="store_true", help="print a list for programs")
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
     shown = f"draw the images that the net gets, the first {MOST_SHOWN}"
     parser.add_argument("--show", type=Path, metavar="FILE.png", help=shown)
 

@@ -2,8 +2,8 @@
 
     torchrun --nproc-per-node 2 -m tools.repro
 
-torchrun sets the variables that tell each process its RANK and where the first one is. The others write nothing. They
-end when the training does, or when `dvc repro` ends without a training.
+torchrun sets the variables that tell each process its RANK and where the first process is. The other processes write
+nothing. They end when the training ends, or when `dvc repro` ends without a training.
 """
 
 import argparse

@@ -107,7 +107,7 @@ def difference(first: dict[int, float], second: dict[int, float], confidence: fl
     if p <= 1 - confidence:
         verdict = f"the {'first' if seen > 0 else 'second'} group is better."
     else:
-        more = f" To see one of this size takes about {found['seeds_to_tell']} seeds a side." if told else ""
+        more = f" To detect one of this size, each group needs about {found['seeds_to_tell']} seeds." if told else ""
         verdict = f"no evidence of a difference.{more}"
     return found | {"verdict": f"{seen:+.3%} ({test}: p = {p:.2g}): {verdict}"}
 

@@ -2,10 +2,10 @@
 
     python -m tools.study --name rate --seeds 10 -S 'recipes/fast.yaml:learning_rate=0.01,0.02'
 
-Each run is an experiment of DVC's, named after the study, its params and its seed, and DVC's own queue runs it. The
-experiments that exist are all that the study knows: the same command goes on where it was stopped, and runs what is
-missing. It ends with a table, the page studies/NAME.html, the picture studies/NAME.png, and studies/NAME.csv for
-`dvc plots show`. The report has a copy of studies/NAME.json that is put into plots/studies.
+Each run is a DVC experiment, named after the study, its params and its seed. DVC's queue runs it. A run whose
+experiment exists is not run again: so the same command resumes where it was stopped. At the end, the command prints a
+table, and writes the page studies/NAME.html, the picture studies/NAME.png, and studies/NAME.csv for `dvc plots show`.
+To show the study in the report, copy studies/NAME.json into plots/studies.
 """
 
 import argparse
@@ -37,13 +37,13 @@ BAR = "{desc}: {n_fmt} of {total_fmt} runs {bar} {elapsed}, {remaining} left"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command line takes."""
-    parser.add_argument("--name", required=True, help="of the study, with which the names of its experiments begin")
-    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="run seeds 1 to N of each group (default: 5)")
+    parser.add_argument("--name", required=True, help="name of the study; its experiments' names begin with it")
+    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="run seeds 1 to N of each point (default: 5)")
     parser.add_argument(
-        "-S", "--set-param", action="append", default=[], metavar="KEY=VALUE,VALUE", help="as `dvc exp run` takes it"
+        "-S", "--set-param", action="append", default=[], metavar="KEY=VALUE,VALUE", help="values, as in `dvc exp run`"
     )
     parser.add_argument("--jobs", type=int, metavar="N", help="how many run at once (default: 1; Slurm: all)")
-    parser.add_argument("--search", type=int, metavar="N", help="search by N trials first; the study has the best one")
+    parser.add_argument("--search", type=int, metavar="N", help="search by N trials first; the study tests the best")
     parser.add_argument("--on", choices=("queue", "slurm"), default="queue", help="DVC's queue (default), or Slurm")
 
 

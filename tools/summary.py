@@ -78,7 +78,7 @@ def verdict(groups: Groups, found: dict[str, Any]) -> list[str]:
         # paired, the seeds in common may say something else than the means of all
         "It is better than": [place for place, of in sure.items() if of["difference"] > 0],
         "On the seeds in common it is worse than": [place for place, of in sure.items() if of["difference"] < 0],
-        "No evidence of a difference to": [place for place, of in tested.items() if "p" in of and place not in sure],
+        "No evidence of a difference from": [place for place, of in tested.items() if "p" in of and place not in sure],
         "Not tested, as one seed or no spread allows no test": [
             place for place in range(1, len(names)) if "p" not in tested.get(place, {})
         ],

@@ -2,12 +2,12 @@
 
     python -m stages.download
 
-`download.dataset` in params.yaml names an entry of the table: datasets/NAME/dataset.yaml, which says where the images
-come from:
+`download.dataset` in params.yaml names an entry, datasets/NAME/dataset.yaml. The entry says where the images come
+from:
   files     IDX files, from the user's cache, from MNIST_MIRROR (an environment variable: a folder or a base URL) or
             from a public mirror; every file is checked against its size and SHA-256. Where `split.method` is `group`,
             the file that says who wrote each image comes with them;
-  package   the 1,797 digits that ship inside scikit-learn, brought to MNIST's format: needs no network;
+  package   the 1,797 digits that ship inside scikit-learn, converted to MNIST's format: needs no network;
   pictures  a folder of PNG and JPEG files for each class, beside the entry: see docs/own-data.md.
 """
 

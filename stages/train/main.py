@@ -50,7 +50,7 @@ def main() -> None:
         if processes.rank == 0:
             exact.warn_of_other_versions("torch", "numpy")
             if device.type == "cpu" and torch.cuda.is_available():
-                print("a GPU is here: dvc exp run -S train.device=cuda", file=sys.stderr)
+                print("a GPU is available; to use it: dvc exp run -S train.device=cuda", file=sys.stderr)
         data = raw.describe()
         images = read(device, len(data.classes))
         chosen = fitted(chosen, recipe.path(train.recipe), images)
