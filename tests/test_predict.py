@@ -311,6 +311,17 @@ def test_no_pictures(reader: Clone, tmp_path: Path) -> None:
     assert "required: PICTURE" in reader.run(*PREDICT, status=2).stderr
 
 
+def test_a_closed_output(reader: Clone, tmp_path: Path) -> None:
+    """With standard output closed, what is written there is lost alone; with standard error closed, too."""
+    drawn(8).save(tmp_path / "8.png")
+    without_output = '"$0" -m tools.predict "$1" nowhere.png >&-'
+    done = reader.run("bash", "-c", without_output, sys.executable, str(tmp_path / "8.png"), status=2)
+    assert done.stdout == ""
+    assert done.stderr.splitlines()[-1] == "nowhere.png: No such file or directory"  # the kernels may be compiled first
+    done = reader.run("bash", "-c", '"$0" -m tools.predict nowhere.png 2>&-', sys.executable, status=2)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
 def test_a_picture_with_a_name_beyond_ascii(reader: Clone, tmp_path: Path) -> None:
     """A terminal that lacks a letter shows its number."""
     drawn(8).save(tmp_path / "huit_é.png")
