@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import random
 import subprocess
 import sys
@@ -309,6 +310,26 @@ def test_no_pictures(reader: Clone, tmp_path: Path) -> None:
     odd = reader.run(*PREDICT, "caf\udce9.png", status=2, PYTHONIOENCODING="ascii")
     assert odd.stderr == "caf\\udce9.png: No such file or directory\n"
     assert "required: PICTURE" in reader.run(*PREDICT, status=2).stderr
+
+
+def test_a_folder_whose_files_have_odd_names(reader: Clone, tmp_path: Path) -> None:
+    """In the folder `.`, a file called `-` is that file; a link to nothing is said; no name at all is no folder."""
+    clone = reader.copy(tmp_path / "clone")
+    here = tmp_path / "here"
+    here.mkdir()
+    drawn(8).save(here / "-", format="png")
+    (here / "gone.png").symlink_to("nowhere")
+    (here / "folder").mkdir()
+    command = [*PREDICT, "--json", ".", ""]
+    (here / "models").symlink_to(clone.path / "models")
+    done = subprocess.run(
+        command, cwd=here, env={**os.environ, "PYTHONPATH": str(clone.path)}, stdin=subprocess.DEVNULL, stdout=-1
+    )
+    eight, gone, none = json.loads(done.stdout)
+    assert (eight["picture"], eight["digit"]) == ("./-", 8)
+    missing = "No such file or directory"
+    assert (gone, none) == ({"picture": "./gone.png", "error": missing}, {"picture": "", "error": missing})
+    assert done.returncode == 2
 
 
 def test_a_closed_output(reader: Clone, tmp_path: Path) -> None:

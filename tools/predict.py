@@ -10,7 +10,9 @@ are still answered.
 """
 
 import argparse
+import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,12 +76,12 @@ def main(arguments: argparse.Namespace) -> int:
 def found(names: list[str]) -> Iterator[str]:
     """Yield `names`, a folder as the files in it, in the order of their names, without hidden ones."""
     for name in names:
-        try:
-            entries = [] if name == "-" else list(Path(name).iterdir())
-            inside = [path for path in entries if path.is_file() and not path.name.startswith(".")]
-        except OSError:  # no folder, or one that cannot be read, which `read` will say
-            inside = []
-        yield from sorted(map(str, inside)) or [name]
+        inside: list[str] = []
+        # No folder, or one that cannot be read, is said when it is read; so is a link to nothing
+        with contextlib.suppress(OSError), os.scandir("" if name == "-" else name) as entries:
+            shown = [entry for entry in entries if not entry.name.startswith(".")]
+            inside = [entry.path for entry in shown if entry.is_file() or not Path(entry.path).exists()]
+        yield from sorted(inside) or [name]
 
 
 def whole(name: str, shape: list[int]) -> Iterator[tuple[dict[str, Any], list[np.ndarray]]]:
