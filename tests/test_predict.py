@@ -260,7 +260,7 @@ def test_a_digit_beside_a_margin_and_a_line_as_the_only_ink(reader: Clone, tmp_p
 
 
 def test_a_net_that_is_not_sure(origin: Clone, tmp_path: Path) -> None:
-    """Below the least probability of a clear digit, and with logits that are NaN, there is no digit."""
+    """Below the least probability of a clear digit, and with logits that are NaN, there is no digit, and no class."""
     drawn(6).save(tmp_path / "six.png")
     undecided = with_net(origin.clone(tmp_path / "clone"), torch.zeros(10, 784), torch.tensor([1.0] + 9 * [0.0]))
     (answer,) = answers(undecided, str(tmp_path / "six.png"), status=2)
@@ -270,6 +270,14 @@ def test_a_net_that_is_not_sure(origin: Clone, tmp_path: Path) -> None:
     overflowing = with_net(undecided, torch.full((10, 784), 3e38), torch.zeros(10))
     (answer,) = answers(overflowing, str(tmp_path / "six.png"), status=2)
     assert answer["error"].startswith("no clear digit")
+    trained = torch.load(overflowing.path / "models/model.pt", weights_only=True)
+    trained["data"]["drawing"] = "plain"
+    torch.save(trained, overflowing.path / "models/model.pt")
+    (answer,) = answers(overflowing, str(tmp_path / "six.png"), status=2)
+    assert answer == {
+        "picture": str(tmp_path / "six.png"),
+        "error": "no class: the net's probabilities are not numbers (NaN)",
+    }
 
 
 def test_standard_input_a_table_and_what_was_seen(reader: Clone, tmp_path: Path) -> None:

@@ -60,6 +60,9 @@ def main(arguments: argparse.Namespace) -> int:
                 name_digits(answer, rows)
             elif "error" not in answer:
                 row = next(rows)
+                if np.isnan(row).any():
+                    answer["error"] = "no class: the net's probabilities are not numbers (NaN)"
+                    continue
                 answer["class"] = classes[row.argmax()]
                 answer["probabilities"] = dict(zip(classes, row.round(6).tolist(), strict=True))
     if arguments.json:
