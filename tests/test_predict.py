@@ -340,6 +340,14 @@ def test_a_folder_whose_files_have_odd_names(reader: Clone, tmp_path: Path) -> N
     assert done.returncode == 2
 
 
+def test_nothing_to_show(reader: Clone, tmp_path: Path) -> None:
+    """Where the net gets no image, `--show` says that its file is not written; that of an earlier run stays."""
+    (tmp_path / "seen.png").write_bytes(b"of an earlier run")
+    done = reader.run(*PREDICT, "nowhere.png", "--show", str(tmp_path / "seen.png"), status=2)
+    assert done.stderr.splitlines()[-1] == f"{tmp_path}/seen.png: not written, as the net gets no image"
+    assert (tmp_path / "seen.png").read_bytes() == b"of an earlier run"
+
+
 def test_a_closed_output(reader: Clone, tmp_path: Path) -> None:
     """With standard output closed, what is written there is lost alone; with standard error closed, too."""
     drawn(8).save(tmp_path / "8.png")

@@ -73,6 +73,8 @@ def main(arguments: argparse.Namespace) -> int:
         captions = [f"{classes[row.argmax()]}  {row.max():.0%}" for row in probabilities[:MOST_SHOWN]]
         figure = pictures.grid(np.stack(images[:MOST_SHOWN]), captions, data["drawing"] != "none")
         files.write_whole(arguments.show, pictures.png(figure))
+    elif arguments.show:
+        print(f"{arguments.show}: not written, as the net gets no image", file=sys.stderr)
     return 2 if any("error" in answer for answer in answers) else 0
 
 
