@@ -138,6 +138,8 @@ def bad_pictures(folder: Path) -> None:
     content = io.BytesIO()
     drawn(7).save(content, format="png")
     (folder / "cut.png").write_bytes(content.getvalue()[:200])
+    drawn(7).save(folder / "cut.tiff", compression="tiff_lzw")  # what it is stands at its end
+    os.truncate(folder / "cut.tiff", 500)
     Image.new("1", (9000, 9000)).save(folder / "huge.png")
     Image.new("1", (20000, 20000)).save(folder / "bomb.png")
     Image.new("1", (5000, 5000)).save(
@@ -151,7 +153,8 @@ def bad_pictures(folder: Path) -> None:
 
 MESSAGES = {
     "blank.png": "blank: no digit stands out",
-    "text.png": "not a picture of the kinds PNG, JPEG, BMP, TIFF, WEBP",
+    "text.png": (unknown := "not a picture of the kinds PNG, JPEG, BMP, TIFF, WEBP, or a broken or rare one"),
+    "cut.tiff": unknown,
     "cut.png": "a broken picture",
     "huge.png": "9000 x 9000 pixels; expected at most",
     "bomb.png": "a broken picture: Image size (400000000 pixels) exceeds limit",

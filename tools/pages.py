@@ -42,7 +42,7 @@ def read(name: str) -> list[Page]:
                 pages.append(page(image))
             return pages
     except UnidentifiedImageError:
-        raise StageError(f"not a picture of the kinds {', '.join(FORMATS)}") from None
+        raise StageError(f"not a picture of the kinds {', '.join(FORMATS)}, or a broken or rare one") from None
     except BROKEN as error:
         raise StageError(f"a broken picture: {error}") from None
 
