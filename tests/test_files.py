@@ -48,6 +48,15 @@ def test_a_failed_write_leaves_no_part(tmp_path: Path) -> None:
         files.write_whole(Path(), b"content")
 
 
+def test_a_pipe_is_not_replaced(tmp_path: Path) -> None:
+    """A file takes the place of a file alone: a pipe, as a device such as /dev/null, is refused and stays."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FileExistsError, match=r"a device or a pipe, expected a file: '.*pipe'"):
+        files.write_whole(tmp_path / "pipe", b"content")
+    assert (tmp_path / "pipe").is_fifo()
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
 KILLED_IN_A_WRITE = """
 import os, signal
 from pathlib import Path

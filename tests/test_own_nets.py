@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.common.errors import StageError
-from stages.net import description, layers
+from stages.net import description, layers, model
 from stages.train import fit
 from stages.train.recipe import Recipe
 from tests.conftest import Clone
@@ -68,6 +68,24 @@ def test_a_class_goes_through_the_whole_pipeline(finished: Clone, tmp_path_facto
     assert "nets.residual:ResidualNet" in (clone.path / "report/index.html").read_text()
     clone.run("python", "-m", "tools.export")
     assert (clone.path / "model.onnx").is_file()
+
+
+def test_a_class_that_is_not_as_in_training_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model whose class is gone or has other parameters now, as on another branch: one message with the reason."""
+    made: dict[str, Any] = {
+        "recipe": "residual",
+        "model": "nets.residual:ResidualNet",
+        "options": {"channels": 4, "blocks": 1},
+    }
+    net = description.build(made["model"], made["options"], (1, 28, 28), 10)
+    trained = made | {"data": {"shape": [1, 28, 28], "classes": list("0123456789")}, "weights": net.state_dict()}
+    assert model.trained(trained).state_dict().keys() == net.state_dict().keys()
+    said = "the model of recipe residual cannot be made of nets.residual:ResidualNet as it is here"
+    with pytest.raises(StageError, match=rf"{said} \(Error.*size mismatch.*\); restore the folder nets/"):
+        model.trained(trained | {"options": {"channels": 5, "blocks": 1}})
+    monkeypatch.delattr("nets.residual.ResidualNet")
+    with pytest.raises(StageError, match=rf"{said} \(.*has no attribute 'ResidualNet'\); restore the folder nets/"):
+        model.trained(trained)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import random
 import subprocess
 import sys
@@ -137,6 +138,8 @@ def bad_pictures(folder: Path) -> None:
     content = io.BytesIO()
     drawn(7).save(content, format="png")
     (folder / "cut.png").write_bytes(content.getvalue()[:200])
+    drawn(7).save(folder / "cut.tiff", compression="tiff_lzw")  # what it is stands at its end
+    os.truncate(folder / "cut.tiff", 500)
     Image.new("1", (9000, 9000)).save(folder / "huge.png")
     Image.new("1", (20000, 20000)).save(folder / "bomb.png")
     Image.new("1", (5000, 5000)).save(
@@ -150,7 +153,8 @@ def bad_pictures(folder: Path) -> None:
 
 MESSAGES = {
     "blank.png": "blank: no digit stands out",
-    "text.png": "not a picture of the kinds PNG, JPEG, BMP, TIFF, WEBP",
+    "text.png": (unknown := "not a picture of the kinds PNG, JPEG, BMP, TIFF, WEBP, or a broken or rare one"),
+    "cut.tiff": unknown,
     "cut.png": "a broken picture",
     "huge.png": "9000 x 9000 pixels; expected at most",
     "bomb.png": "a broken picture: Image size (400000000 pixels) exceeds limit",
@@ -259,7 +263,7 @@ def test_a_digit_beside_a_margin_and_a_line_as_the_only_ink(reader: Clone, tmp_p
 
 
 def test_a_net_that_is_not_sure(origin: Clone, tmp_path: Path) -> None:
-    """Below the least probability of a clear digit, and with logits that are NaN, there is no digit."""
+    """Below the least probability of a clear digit, and with logits that are NaN, there is no digit, and no class."""
     drawn(6).save(tmp_path / "six.png")
     undecided = with_net(origin.clone(tmp_path / "clone"), torch.zeros(10, 784), torch.tensor([1.0] + 9 * [0.0]))
     (answer,) = answers(undecided, str(tmp_path / "six.png"), status=2)
@@ -269,6 +273,14 @@ def test_a_net_that_is_not_sure(origin: Clone, tmp_path: Path) -> None:
     overflowing = with_net(undecided, torch.full((10, 784), 3e38), torch.zeros(10))
     (answer,) = answers(overflowing, str(tmp_path / "six.png"), status=2)
     assert answer["error"].startswith("no clear digit")
+    trained = torch.load(overflowing.path / "models/model.pt", weights_only=True)
+    trained["data"]["drawing"] = "plain"
+    torch.save(trained, overflowing.path / "models/model.pt")
+    (answer,) = answers(overflowing, str(tmp_path / "six.png"), status=2)
+    assert answer == {
+        "picture": str(tmp_path / "six.png"),
+        "error": "no class: the net's probabilities are not numbers (NaN)",
+    }
 
 
 def test_standard_input_a_table_and_what_was_seen(reader: Clone, tmp_path: Path) -> None:
@@ -309,6 +321,45 @@ def test_no_pictures(reader: Clone, tmp_path: Path) -> None:
     odd = reader.run(*PREDICT, "caf\udce9.png", status=2, PYTHONIOENCODING="ascii")
     assert odd.stderr == "caf\\udce9.png: No such file or directory\n"
     assert "required: PICTURE" in reader.run(*PREDICT, status=2).stderr
+
+
+def test_a_folder_whose_files_have_odd_names(reader: Clone, tmp_path: Path) -> None:
+    """In the folder `.`, a file called `-` is that file; a link to nothing is said; no name at all is no folder."""
+    clone = reader.copy(tmp_path / "clone")
+    here = tmp_path / "here"
+    here.mkdir()
+    drawn(8).save(here / "-", format="png")
+    (here / "gone.png").symlink_to("nowhere")
+    (here / "folder").mkdir()
+    command = [*PREDICT, "--json", ".", ""]
+    (here / "models").symlink_to(clone.path / "models")
+    done = subprocess.run(
+        command, cwd=here, env={**os.environ, "PYTHONPATH": str(clone.path)}, stdin=subprocess.DEVNULL, stdout=-1
+    )
+    eight, gone, none = json.loads(done.stdout)
+    assert (eight["picture"], eight["digit"]) == ("./-", 8)
+    missing = "No such file or directory"
+    assert (gone, none) == ({"picture": "./gone.png", "error": missing}, {"picture": "", "error": missing})
+    assert done.returncode == 2
+
+
+def test_nothing_to_show(reader: Clone, tmp_path: Path) -> None:
+    """Where the net gets no image, `--show` says that its file is not written; that of an earlier run stays."""
+    (tmp_path / "seen.png").write_bytes(b"of an earlier run")
+    done = reader.run(*PREDICT, "nowhere.png", "--show", str(tmp_path / "seen.png"), status=2)
+    assert done.stderr.splitlines()[-1] == f"{tmp_path}/seen.png: not written, as the net gets no image"
+    assert (tmp_path / "seen.png").read_bytes() == b"of an earlier run"
+
+
+def test_a_closed_output(reader: Clone, tmp_path: Path) -> None:
+    """With standard output closed, what is written there is lost alone; with standard error closed, too."""
+    drawn(8).save(tmp_path / "8.png")
+    without_output = '"$0" -m tools.predict "$1" nowhere.png >&-'
+    done = reader.run("bash", "-c", without_output, sys.executable, str(tmp_path / "8.png"), status=2)
+    assert done.stdout == ""
+    assert done.stderr.splitlines()[-1] == "nowhere.png: No such file or directory"  # the kernels may be compiled first
+    done = reader.run("bash", "-c", '"$0" -m tools.predict nowhere.png 2>&-', sys.executable, status=2)
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 def test_a_picture_with_a_name_beyond_ascii(reader: Clone, tmp_path: Path) -> None:

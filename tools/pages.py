@@ -3,7 +3,6 @@
 import io
 import sys
 import warnings
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -43,7 +42,7 @@ def read(name: str) -> list[Page]:
                 pages.append(page(image))
             return pages
     except UnidentifiedImageError:
-        raise StageError(f"not a picture of the kinds {', '.join(FORMATS)}") from None
+        raise StageError(f"not a picture of the kinds {', '.join(FORMATS)}, or a broken or rare one") from None
     except BROKEN as error:
         raise StageError(f"a broken picture: {error}") from None
 
@@ -54,7 +53,7 @@ def content_of(name: str) -> bytes:
         if name == "-":
             content = sys.stdin.buffer.read(MOST_BYTES + 1) if sys.stdin else b""
         else:
-            with Path(name).open("rb") as file:
+            with open(name, "rb") as file:  # noqa: PTH123 - Path("") is this folder
                 content = file.read(MOST_BYTES + 1)
     except IsADirectoryError:
         raise StageError("a folder with no files in it; folders inside are not read") from None

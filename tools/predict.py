@@ -10,7 +10,9 @@ pictures are still answered.
 """
 
 import argparse
+import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,6 +60,9 @@ def main(arguments: argparse.Namespace) -> int:
                 name_digits(answer, rows)
             elif "error" not in answer:
                 row = next(rows)
+                if np.isnan(row).any():
+                    answer["error"] = "no class: the net's probabilities are not numbers (NaN)"
+                    continue
                 answer["class"] = classes[row.argmax()]
                 answer["probabilities"] = dict(zip(classes, row.round(6).tolist(), strict=True))
     if arguments.json:
@@ -68,18 +73,20 @@ def main(arguments: argparse.Namespace) -> int:
         captions = [f"{classes[row.argmax()]}  {row.max():.0%}" for row in probabilities[:MOST_SHOWN]]
         figure = pictures.grid(np.stack(images[:MOST_SHOWN]), captions, data["drawing"] != "none")
         files.write_whole(arguments.show, pictures.png(figure))
+    elif arguments.show:
+        print(f"{arguments.show}: not written, as the net gets no image", file=sys.stderr)
     return 2 if any("error" in answer for answer in answers) else 0
 
 
 def found(names: list[str]) -> Iterator[str]:
     """Yield `names`, a folder as the files in it, in the order of their names, without hidden ones."""
     for name in names:
-        try:
-            entries = [] if name == "-" else list(Path(name).iterdir())
-            inside = [path for path in entries if path.is_file() and not path.name.startswith(".")]
-        except OSError:  # no folder, or one that cannot be read, which `read` will say
-            inside = []
-        yield from sorted(map(str, inside)) or [name]
+        inside: list[str] = []
+        # No folder, or one that cannot be read, is said when it is read; so is a link to nothing
+        with contextlib.suppress(OSError), os.scandir("" if name == "-" else name) as entries:
+            shown = [entry for entry in entries if not entry.name.startswith(".")]
+            inside = [entry.path for entry in shown if entry.is_file() or not Path(entry.path).exists()]
+        yield from sorted(inside) or [name]
 
 
 def whole(name: str, shape: list[int]) -> Iterator[tuple[dict[str, Any], list[np.ndarray]]]:

@@ -113,6 +113,7 @@ def exit_status(main: Callable[[], int | None]) -> int:
 def _parser(module: str, description: str) -> argparse.ArgumentParser:
     # SIGTERM unwinds the stack as Ctrl-C does, so that temporary files are removed.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    sys.stdout, sys.stderr = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()  # None where the shell closes it
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr has it: where `…` cannot be printed, `\\u2026` is
     return argparse.ArgumentParser(

@@ -24,8 +24,10 @@ def write_whole(path: Path, content: bytes) -> None:
 
     Raises OSError, which names `path`.
     """
-    if not path.name:  # of `.`, which has none
+    if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.exists() and not path.is_file():  # such as /dev/null, which root could replace
+        raise FileExistsError(errno.EEXIST, "a device or a pipe, expected a file", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_stale(path.parent, glob.escape(path.name))
     temporary = path.with_name(f"{path.name}.{platform.node()}.{os.getpid()}.tmp")

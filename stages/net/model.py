@@ -69,8 +69,17 @@ def parse(content: bytes, name: str) -> dict[str, Any]:
 
 
 def trained(model: dict[str, Any]) -> nn.Module:
-    """Return the net that `model` holds, as the stage train wrote it, in evaluation mode."""
+    """Return the net that `model` holds, as the stage train wrote it, in evaluation mode.
+
+    Raises StageError if it is of a class of the folder nets/ that is not there, or has changed.
+    """
     data = model["data"]
-    net = description.build(model["model"], model["options"], tuple(data["shape"]), len(data["classes"]))
-    net.load_state_dict(model["weights"])
+    try:
+        net = description.build(model["model"], model["options"], tuple(data["shape"]), len(data["classes"]))
+        net.load_state_dict(model["weights"])
+    except (ValueError, RuntimeError) as error:
+        raise StageError(
+            f"the model of recipe {model['recipe']} cannot be made of {model['model']} as it is here "
+            f"({' '.join(str(error).split())}); restore the folder nets/ of its training, or run `dvc repro`"
+        ) from None
     return net.eval()
