@@ -259,6 +259,17 @@ def test_what_cannot_be_compared(compared: Clone, tmp_path: Path) -> None:
     assert "plots/predictions.csv: not found; run `dvc repro`" in refusal(clone, "quick")
 
 
+def test_metrics_of_another_model_are_refused(finished: Clone, tmp_path: Path) -> None:
+    """Where DVC ran train and not evaluate, the test accuracy is the old net's: in the workspace, in an experiment."""
+    clone = finished.copy(tmp_path / "clone")
+    clone.run("dvc", "exp", "run", "--name", "half", "-S", "train.seed=5", "train")
+    said = "metrics/evaluate.json is of other weights than metrics/train.json; another version of the pipeline"
+    assert f"error: the workspace: {said}" in refusal(clone, "main")
+    clone.run("dvc", "repro", "evaluate")
+    assert "or only the workspace classifies correctly" in clone.run(*COMPARE, "main").stdout
+    assert f"error: half: {said} wrote it, or none: `dvc exp apply half` and `dvc repro`" in refusal(clone, "half")
+
+
 MERGE = "<<<<<<< HEAD\n{0}=======\n{0}>>>>>>> quick\n"
 DAMAGES: list[tuple[str, Callable[[str], str], str]] = [
     ("metrics/evaluate.json", MERGE.format, "has the marks of a merge; see docs/branches.md"),

@@ -32,6 +32,8 @@ FILES = {
     "plots/reliability.csv": ("confidence", "accuracy", "lower", "upper"),
     "plots/training.csv": ("examples", "epoch", "batch_loss", "train_loss", "validation_loss"),
 }
+# In dvc.lock: the digest of the model that the stage train wrote, and of the one that the stage evaluate read
+_MODELS = rb"\n  (?:train|evaluate):\n(?:   .*\n)*?    - path: models\n +hash: md5\n +md5: (\S+)"
 # Of metrics/evaluate.json, in the order in which people want to see them
 NUMBERS = {
     "accuracy": "accuracy",
@@ -131,6 +133,8 @@ def of_commit(commit: str | None, name: str) -> Run:
         for (path, required), content in zip(FILES.items(), read(*map(Path, FILES)), strict=True)
     }
     evaluated, trained, predictions = (found[path] for path in (EVALUATE, TRAIN, PREDICTIONS))
+    if len(set(_of_lock(commit, _MODELS))) > 1:
+        raise StageError(f"{name}: {EVALUATE} is of other weights than {TRAIN}; {_advice(name)}")
     errors = np.count_nonzero(predictions["actual"] != predictions["predicted"])
     if errors != evaluated["errors"]:
         counts = f"{EVALUATE} has {evaluated['errors']} errors, {PREDICTIONS} {errors}"
@@ -142,11 +146,7 @@ def of_commit(commit: str | None, name: str) -> Run:
 
 def raw_data(run: Run) -> str:
     """Return what DVC calls the raw data of `run`, by dvc.lock; empty if DVC did not run it."""
-    lock = Path("dvc.lock")
-    in_workspace = lock.read_bytes() if lock.is_file() else b""
-    content = _contents(run.commit, [lock])[0] if run.commit else in_workspace
-    found = re.search(rb"- path: data/raw\n +hash: md5\n +md5: (\S+)", content or b"")
-    return found[1].decode() if found else ""
+    return b"".join(_of_lock(run.commit, rb"- path: data/raw\n +hash: md5\n +md5: (\S+)")[:1]).decode()
 
 
 def experiments() -> list[Run]:
@@ -189,6 +189,13 @@ def differing(runs: Sequence[Run]) -> dict[str, list[Any]]:
         return {value for value, run in zip(found[key], runs, strict=True) if file in run.files}
 
     return {key: values for key, values in found.items() if len(compared(key)) > 1}
+
+
+def _of_lock(commit: str | None, pattern: bytes) -> list[bytes]:
+    """Return all that dvc.lock has of `pattern` in `commit` (None: the workspace); nothing if DVC did not run it."""
+    lock = Path("dvc.lock")
+    in_workspace = lock.read_bytes() if lock.is_file() else b""
+    return re.findall(pattern, (_contents(commit, [lock])[0] or b"") if commit else in_workspace)
 
 
 def _contents(commit: str, paths: Sequence[Path]) -> list[bytes | None]:
