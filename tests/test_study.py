@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import csv
+import dataclasses
 import json
 import math
 import os
@@ -101,6 +102,24 @@ def test_the_sentences(finished: Clone, tmp_path: Path, monkeypatch: pytest.Monk
     assert found["pairs"] == 3
     tested = [of for of in found["against_best"].values() if "p" in of]
     assert len(tested) == 1
+
+
+def test_a_group_with_no_value_of_its_own(finished: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A param that is null, or not there, is one and the same, and names the group."""
+    clone = finished.copy(tmp_path / "clone")
+    monkeypatch.chdir(clone.path)
+    make(clone, [Made(f"s-{place}", place % 2, 0.01, 0.9 + place / 100) for place in range(4)])
+    recipe, found = Path("recipes/fast.yaml"), sorted(runs.experiments(), key=lambda run: run.name)
+    momenta: list[dict[str, float | None]] = [{}, {"momentum": None}, {"momentum": 0.5}, {"momentum": 0.5}]
+    changed = [
+        dataclasses.replace(run, files={**run.files, recipe: {**run.files[recipe], **momentum}})
+        for run, momentum in zip(found, momenta, strict=True)
+    ]
+    groups, _ = summary.summarise(changed)
+    assert {name: [run.name for run in of] for name, of in groups.items()} == {
+        "momentum=0.5": ["s-2", "s-3"],
+        "momentum=null": ["s-0", "s-1"],
+    }
 
 
 class Nobody:

@@ -39,7 +39,8 @@ def compare_seeds(named: Sequence[Sequence[Run]]) -> dict[str, Any]:
     for place, (group, of) in enumerate(zip(groups, found["groups"], strict=True)):
         check_same_test_set(group)
         of["seeds"] = [run.seed for run in group]
-        of["params"] = {key: values[place] for key, values in differing_params.items() if values[place] is not None}
+        params = {key: values[place] for key, values in differing_params.items()}
+        of["params"] = {key: value for key, value in params.items() if value is not None} or params  # or all are null
         for name, value in MEASURES.items():
             values = [value(run) for run in group]
             of[name] = {"mean": mean(values), "deviation": stdev(values) if len(values) > 1 else None}
@@ -63,7 +64,7 @@ def groups_of(runs: Sequence[Run]) -> list[list[Run]]:
     """
     groups: dict[Any, dict[int, Run]] = {}
     for run in runs:
-        others = tuple(sorted((key, value) for key, value in run.params.items() if key != SEED))
+        others = tuple(sorted((key, of) for key, of in run.params.items() if key != SEED and of is not None))
         group = groups.setdefault(others, {})
         for twin in group.values():
             if (twin.seed == run.seed) != (twin.weights == run.weights):

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 from stages.report.comparison import check_same_test_set
 from stages.report.pictures import QUIET, WIDTH, quiet_axes
 from stages.report.render import render
-from stages.report.runs import CONFIDENCE, Run
+from stages.report.runs import CONFIDENCE, Run, in_words
 from tools.seeds import MEASURES, compare_seeds, difference, groups_of, holm, spread
 
 COLUMNS = ("group", "seed", "epoch", "examples", "train_loss", "validation_loss", "validation_accuracy")
@@ -47,7 +47,7 @@ def summarise(runs: Sequence[Run]) -> tuple[Groups, dict[str, Any]]:
 
 def label(params: dict[str, Any]) -> str:
     """Return `params`, those in which groups differ, in few words."""
-    return ", ".join(f"{key.rpartition(':')[2]}={value}" for key, value in params.items()) or "all runs"
+    return ", ".join(f"{key.rpartition(':')[2]}={in_words(value)}" for key, value in params.items()) or "all runs"
 
 
 def table(groups: Groups, found: dict[str, Any]) -> tuple[list[str], list[list[str]]]:

@@ -191,6 +191,11 @@ def differing(runs: Sequence[Run]) -> dict[str, list[Any]]:
     return {key: values for key, values in found.items() if len(compared(key)) > 1}
 
 
+def in_words(value: Any) -> str:
+    """Return the `value` of a param as YAML has it. (A table of tabulate's shows Python's False as True.)"""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
 def _of_lock(commit: str | None, pattern: bytes) -> list[bytes]:
     """Return all that dvc.lock has of `pattern` in `commit` (None: the workspace); nothing if DVC did not run it."""
     lock = Path("dvc.lock")
