@@ -259,6 +259,17 @@ def test_what_cannot_be_compared(compared: Clone, tmp_path: Path) -> None:
     assert "plots/predictions.csv: not found; run `dvc repro`" in refusal(clone, "quick")
 
 
+def test_a_table_shows_what_the_files_say(finished: Clone, tmp_path: Path) -> None:
+    """False is shown as false, which tabulate would make True; what is Markdown in a name is escaped in Markdown."""
+    clone = finished.copy(tmp_path / "clone")
+    clone.run("git", "branch", "a|b<i>")
+    with (clone.path / "recipes/fast.yaml").open("a") as recipe:
+        recipe.write("flip: false\n")
+    assert re.search("^recipes/fast.yaml:flip +false$", clone.run(*COMPARE, "main").stdout, re.MULTILINE)
+    printed = clone.run(*COMPARE, "a|b<i>", "--md").stdout
+    assert re.search(r"^\| +\| a\\\|b\\<i> +\| the workspace +\|$", printed, re.MULTILINE)
+
+
 def test_metrics_of_another_model_are_refused(finished: Clone, tmp_path: Path) -> None:
     """Where DVC ran train and not evaluate, the test accuracy is the old net's: in the workspace, in an experiment."""
     clone = finished.copy(tmp_path / "clone")
