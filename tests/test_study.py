@@ -122,6 +122,18 @@ def test_a_group_with_no_value_of_its_own(finished: Clone, tmp_path: Path, monke
     }
 
 
+def test_seeds_more(finished: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is what the smaller group of the two needs, also where that is the best one, whose other runs failed."""
+    clone = finished.copy(tmp_path / "clone")
+    monkeypatch.chdir(clone.path)
+    made = {0.01: {1: 0.99, 2: 0.992}, 0.02: {1: 0.96, 2: 0.985, 3: 0.97, 4: 0.97}}
+    make(clone, [Made(f"s-{rate}-{of}", of, rate, a) for rate, seeds in made.items() for of, a in seeds.items()])
+    groups, found = summary.summarise(runs.experiments())
+    needed = found["against_best"][1]["seeds_to_tell"]
+    header, rows = summary.table(groups, found)
+    assert rows[1][header.index("seeds more")] == str(needed - 2)
+
+
 class Nobody:
     """Runs nothing, and is not to be asked to."""
 

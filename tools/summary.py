@@ -56,6 +56,7 @@ def table(groups: Groups, found: dict[str, Any]) -> tuple[list[str], list[list[s
     rows = []
     for place, (name, of) in enumerate(zip(groups, found["groups"], strict=True)):
         tested, count = found["against_best"].get(place), len(of["seeds"])
+        fewest = min(count, len(found["groups"][0]["seeds"]))
         cells = ["" if place or len(groups) == 1 else "the best", "", ""]
         if tested:
             cells = [f"{100 * tested['difference']:.3f}", "", ""]
@@ -63,7 +64,7 @@ def table(groups: Groups, found: dict[str, Any]) -> tuple[list[str], list[list[s
                 lower, upper = (100 * end for end in tested["interval"])
                 more = tested["seeds_to_tell"]
                 told = tested["p_corrected"] <= 1 - CONFIDENCE
-                more = "0" if told else "" if more is None else str(max(1, more - count))
+                more = "0" if told else "" if more is None else str(max(1, more - fewest))
                 cells = [f"{cells[0]} ({lower:.3f} to {upper:.3f})", f"{tested['p_corrected']:.2g}", more]
         validation, test = (spread(of[measure]).replace("%", "") for measure in MEASURES)
         rows.append([name, str(count), validation, *cells, test])
