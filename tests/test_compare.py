@@ -287,6 +287,8 @@ DAMAGES: list[tuple[str, Callable[[str], str], str]] = [
     ("plots/predictions.csv", MERGE.format, "has the marks of a merge; see docs/branches.md"),
     ("metrics/train.json", lambda text: text[:-3], "is damaged (Expecting"),
     ("metrics/train.json", lambda text: "[1, 2]\n", "is damaged ("),
+    ("metrics/train.json", lambda text: re.sub('(n_accuracy": ).*', "\\1null,", text), "null as validation_accuracy"),
+    ("metrics/evaluate.json", lambda text: re.sub('(loss": ).*', '\\1"low",', text), '"low" as loss, expected a '),
     ("plots/per_class.csv", lambda text: text.replace(".", "x"), "is damaged (could not convert string to float"),
     ("plots/per_class.csv", lambda text: text.replace("\n3,", "\nthree,"), "is damaged (there is no class three"),
     ("plots/training.csv", lambda text: text.rsplit(",", 2)[0], "is damaged (a row has "),

@@ -1,6 +1,7 @@
 """The page, in a real browser: self-contained, legible on a phone and in the dark; and the numbers it shows."""
 
 import csv
+import dataclasses
 import html
 import json
 import re
@@ -10,11 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from playwright.sync_api import Browser
 
+from stages.common import settings
 from stages.evaluate.main import wilson
 from stages.net import exact, model
-from stages.report import pictures, runs
+from stages.report import facts, pictures, runs
 from stages.report.main import page
 from tests.conftest import Clone
 
@@ -140,6 +143,22 @@ def test_the_page_of_a_training_on_a_gpu(finished: Clone, monkeypatch: pytest.Mo
     text = page([runs.load(None)], [model.read() | {"environment": gpu}]).decode()
     assert "NVIDIA H100, not exact to the bit; Python 3.11, PyTorch 2.15.0, NumPy 2.4.6" in text
     assert "bit for bit" not in text
+
+
+def test_what_is_said_of_a_run(finished: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An eighth is 12.5 %, every parameter counts, whatever its name, and 94.02 % is as often as 94.04 %."""
+    monkeypatch.chdir(finished.path)
+    run, trained = runs.load(None), model.read()
+    params = run.files[settings.PARAMS]
+    eighth = {**params, "split": {**params["split"], "validation_fraction": 0.125}}
+    run = dataclasses.replace(run, files={**run.files, settings.PARAMS: eighth})
+    said = facts.table(run, trained | {"weights": {"scale": torch.ones(3)}})
+    assert said["split"] == "stratified, 12.5% to validate, seed 0"
+    assert said["parameters"] == f"{sum(of.numel() for of in model.trained(trained).parameters()):,}"
+    for accuracy, words in ((0.9402, "as often as it says"), (0.95, "more often than"), (0.93, "less often than")):
+        run.predictions["probability"] = 0.9404
+        text = page([dataclasses.replace(run, metrics={**run.metrics, "accuracy": accuracy})], [trained]).decode()
+        assert f"%: it is right {words}" in text
 
 
 def test_the_page_of_a_class(

@@ -26,7 +26,7 @@ OF_CLASSES = ("class", "actual", "predicted")  # columns that have names of clas
 FILES = {
     CLASSES: ("class", "train", "validation", "test"),
     EVALUATE: ("accuracy", "errors", "loss"),
-    TRAIN: ("weights_sha256", "validation_accuracy"),
+    TRAIN: ("weights_sha256", "validation_accuracy", "parameters"),
     PREDICTIONS: ("actual", "predicted", "probability"),
     "plots/per_class.csv": ("class", "count", "errors", "recall", "lower", "upper"),
     "plots/reliability.csv": ("confidence", "accuracy", "lower", "upper"),
@@ -43,6 +43,7 @@ NUMBERS = {
     "expected_calibration_error": "expected calibration error",
     "macro_f1": "macro F1",
 }
+_NUMBERS = (*NUMBERS, "validation_accuracy", "parameters")  # of both files of metrics
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Run:
     names: list[str]  # of the classes; in the tables below, a class is its place in this list
     weights: str  # the first digits of the SHA-256 of the trained weights
     validation_accuracy: float
+    parameters: int
     classes: np.ndarray  # a row for each class: images of each part
     predictions: np.ndarray  # a row for each test image
     per_class: np.ndarray  # a row for each class
@@ -141,7 +143,7 @@ def of_commit(commit: str | None, name: str) -> Run:
         raise StageError(f"{name}: {counts}; {_advice(name)}")
     tables = {Path(path).stem: table for path, table in found.items() if path.startswith("plots")}
     start = (commit, name, dataset, chosen, seed, params, evaluated, list(classes))
-    return Run(*start, trained["weights_sha256"], trained["validation_accuracy"], **tables)
+    return Run(*start, *(trained[key] for key in FILES[TRAIN]), **tables)
 
 
 def raw_data(run: Run) -> str:
@@ -242,6 +244,9 @@ def _parsed(name: str, path: str, content: bytes, required: tuple[str, ...], cla
         raise StageError(f"{name}: {path} {why}") from None
     if missing := [key for key in required if key not in there]:
         raise StageError(f"{name}: {path} has no {', '.join(missing)}; {_advice(name)}")
+    numbers = [key for key in _NUMBERS if path.endswith(".json") and key in there]
+    if odd := [f"{json.dumps(found[key])} as {key}" for key in numbers if type(found[key]) not in (int, float)]:
+        raise StageError(f"{name}: {path} has {', '.join(odd)}, expected a number; {_advice(name)}")
     return found
 
 
