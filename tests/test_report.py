@@ -19,7 +19,7 @@ from stages.evaluate.main import wilson
 from stages.net import exact, model
 from stages.report import facts, pictures, runs
 from stages.report.main import page
-from tests.conftest import Clone
+from tests.conftest import PROJECT, Clone
 
 MOST = 1_500_000  # bytes of a page
 
@@ -225,6 +225,22 @@ def test_the_page_of_dvc(finished: Clone, browser: Browser, tmp_path: Path, netw
     )
     assert len(edges) == (2 if network else 6)  # errors.png of both runs
     assert all(0 <= left < right <= 1280 for left, right in edges)
+    tab.close()
+
+
+def test_names_that_are_no_numbers(browser: Browser) -> None:
+    """In the charts of DVC, classes such as `01` and `1` stay two, and `1e5` is not called 100000; 10 comes after 9."""
+    names = ["0", "9", "10", "01", "1.0", "1e5", "0x1F", "-5", "nan", "NaN", "Infinity", "123456789012345678901"]
+    tab = browser.new_page()
+    for template, count in (("classes", 1), ("per_class", 1), ("confusion", 2)):
+        drawn = json.loads((PROJECT / f".dvc/plots/{template}.json").read_text())["transform"]
+        found = [of["calculate"] for of in drawn if "class" in of.get("as", "")]
+        assert len(found) == count
+        for expression in found:
+            value = re.sub(r"datum\['<DVC_METRIC_[XY]>'\]", "name", expression)
+            vega = "toNumber = Number, test = (pattern, text) => pattern.test(text)"  # Vega's functions
+            values = tab.evaluate(f"names => {{ const {vega}; return names.map(name => {value}); }}", names)
+            assert values == [0, 9, 10, *names[3:]]
     tab.close()
 
 
