@@ -271,3 +271,9 @@ def test_names_are_no_formulas() -> None:
     names = ["US$_$", "$x$"]
     assert pictures.png(pictures.confusion(np.eye(2, dtype=int), names))[1:4] == b"PNG"
     assert pictures.png(pictures.grid(np.zeros((2, 28, 28), np.uint8), names, ink=True))[1:4] == b"PNG"
+
+
+def test_long_names_stay_apart() -> None:
+    """In the pictures, a long name is its beginning, and names with one beginning have their places before them."""
+    names = ["healthy", "pneumonia, viral", "pneumonia, bacterial", "bronchitis"]
+    assert pictures.shortened(names) == ["healthy", "1 pneumo…", "2 pneumo…", "bronchit…"]
