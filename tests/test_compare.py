@@ -274,7 +274,7 @@ def test_metrics_of_another_model_are_refused(finished: Clone, tmp_path: Path) -
     """Where DVC ran train and not evaluate, the test accuracy is the old net's: in the workspace, in an experiment."""
     clone = finished.copy(tmp_path / "clone")
     clone.run("dvc", "exp", "run", "--name", "half", "-S", "train.seed=5", "train")
-    said = "metrics/evaluate.json is of other weights than metrics/train.json; another version of the pipeline"
+    said = "metrics/evaluate.json is of another model than metrics/train.json; another version of the pipeline"
     assert f"error: the workspace: {said}" in refusal(clone, "main")
     clone.run("dvc", "repro", "evaluate")
     assert "or only the workspace classifies correctly" in clone.run(*COMPARE, "main").stdout

@@ -136,7 +136,7 @@ def of_commit(commit: str | None, name: str) -> Run:
     }
     evaluated, trained, predictions = (found[path] for path in (EVALUATE, TRAIN, PREDICTIONS))
     if len(set(_of_lock(commit, _MODELS))) > 1:
-        raise StageError(f"{name}: {EVALUATE} is of other weights than {TRAIN}; {_advice(name)}")
+        raise StageError(f"{name}: {EVALUATE} is of another model than {TRAIN}; {_advice(name)}")
     errors = np.count_nonzero(predictions["actual"] != predictions["predicted"])
     if errors != evaluated["errors"]:
         counts = f"{EVALUATE} has {evaluated['errors']} errors, {PREDICTIONS} {errors}"
