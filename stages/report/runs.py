@@ -135,8 +135,6 @@ def of_commit(commit: str | None, name: str) -> Run:
         for (path, required), content in zip(FILES.items(), read(*map(Path, FILES)), strict=True)
     }
     evaluated, trained, predictions = (found[path] for path in (EVALUATE, TRAIN, PREDICTIONS))
-    if len(set(_of_lock(commit, _MODELS))) > 1:
-        raise StageError(f"{name}: {EVALUATE} is of another model than {TRAIN}; {_advice(name)}")
     errors = np.count_nonzero(predictions["actual"] != predictions["predicted"])
     if errors != evaluated["errors"]:
         counts = f"{EVALUATE} has {evaluated['errors']} errors, {PREDICTIONS} {errors}"
@@ -144,6 +142,12 @@ def of_commit(commit: str | None, name: str) -> Run:
     tables = {Path(path).stem: table for path, table in found.items() if path.startswith("plots")}
     start = (commit, name, dataset, chosen, seed, params, evaluated, list(classes))
     return Run(*start, *(trained[key] for key in FILES[TRAIN]), **tables)
+
+
+def check_model(run: Run) -> None:
+    """Raise StageError if, by dvc.lock, the stage evaluate of `run` read another model than the stage train wrote."""
+    if len(set(_of_lock(run.commit, _MODELS))) > 1:
+        raise StageError(f"{run.name}: {EVALUATE} is of another model than {TRAIN}; {_advice(run.name)}")
 
 
 def raw_data(run: Run) -> str:
