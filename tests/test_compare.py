@@ -259,12 +259,36 @@ def test_what_cannot_be_compared(compared: Clone, tmp_path: Path) -> None:
     assert "plots/predictions.csv: not found; run `dvc repro`" in refusal(clone, "quick")
 
 
+def test_a_table_shows_what_the_files_say(finished: Clone, tmp_path: Path) -> None:
+    """False is shown as false, which tabulate would make True; what is Markdown in a name is escaped in Markdown."""
+    clone = finished.copy(tmp_path / "clone")
+    clone.run("git", "branch", "a|b<i>")
+    with (clone.path / "recipes/fast.yaml").open("a") as recipe:
+        recipe.write("flip: false\n")
+    assert re.search("^recipes/fast.yaml:flip +false$", clone.run(*COMPARE, "main").stdout, re.MULTILINE)
+    printed = clone.run(*COMPARE, "a|b<i>", "--md").stdout
+    assert re.search(r"^\| +\| a\\\|b\\<i> +\| the workspace +\|$", printed, re.MULTILINE)
+
+
+def test_metrics_of_another_model_are_refused(finished: Clone, tmp_path: Path) -> None:
+    """Where DVC ran train and not evaluate, the test accuracy is the old net's: in the workspace, in an experiment."""
+    clone = finished.copy(tmp_path / "clone")
+    clone.run("dvc", "exp", "run", "--name", "half", "-S", "train.seed=5", "train")
+    said = "metrics/evaluate.json is of another model than metrics/train.json; another version of the pipeline"
+    assert f"error: the workspace: {said}" in refusal(clone, "main")
+    clone.run("dvc", "repro", "evaluate")
+    assert "or only the workspace classifies correctly" in clone.run(*COMPARE, "main").stdout
+    assert f"error: half: {said} wrote it, or none: `dvc exp apply half` and `dvc repro`" in refusal(clone, "half")
+
+
 MERGE = "<<<<<<< HEAD\n{0}=======\n{0}>>>>>>> quick\n"
 DAMAGES: list[tuple[str, Callable[[str], str], str]] = [
     ("metrics/evaluate.json", MERGE.format, "has the marks of a merge; see docs/branches.md"),
     ("plots/predictions.csv", MERGE.format, "has the marks of a merge; see docs/branches.md"),
     ("metrics/train.json", lambda text: text[:-3], "is damaged (Expecting"),
     ("metrics/train.json", lambda text: "[1, 2]\n", "is damaged ("),
+    ("metrics/train.json", lambda text: re.sub('(n_accuracy": ).*', "\\1null,", text), "null as validation_accuracy"),
+    ("metrics/evaluate.json", lambda text: re.sub('(loss": ).*', '\\1"low",', text), '"low" as loss, expected a '),
     ("plots/per_class.csv", lambda text: text.replace(".", "x"), "is damaged (could not convert string to float"),
     ("plots/per_class.csv", lambda text: text.replace("\n3,", "\nthree,"), "is damaged (there is no class three"),
     ("plots/training.csv", lambda text: text.rsplit(",", 2)[0], "is damaged (a row has "),

@@ -1,6 +1,7 @@
 """The page, in a real browser: self-contained, legible on a phone and in the dark; and the numbers it shows."""
 
 import csv
+import dataclasses
 import html
 import json
 import re
@@ -10,13 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from playwright.sync_api import Browser
 
+from stages.common import settings
 from stages.evaluate.main import wilson
 from stages.net import exact, model
-from stages.report import pictures, runs
+from stages.report import facts, pictures, runs
 from stages.report.main import page
-from tests.conftest import Clone
+from tests.conftest import PROJECT, Clone
 
 MOST = 1_500_000  # bytes of a page
 
@@ -142,6 +145,22 @@ def test_the_page_of_a_training_on_a_gpu(finished: Clone, monkeypatch: pytest.Mo
     assert "bit for bit" not in text
 
 
+def test_what_is_said_of_a_run(finished: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An eighth is 12.5 %, every parameter counts, whatever its name, and 94.02 % is as often as 94.04 %."""
+    monkeypatch.chdir(finished.path)
+    run, trained = runs.load(None), model.read()
+    params = run.files[settings.PARAMS]
+    eighth = {**params, "split": {**params["split"], "validation_fraction": 0.125}}
+    run = dataclasses.replace(run, files={**run.files, settings.PARAMS: eighth})
+    said = facts.table(run, trained | {"weights": {"scale": torch.ones(3)}})
+    assert said["split"] == "stratified, 12.5% to validate, seed 0"
+    assert said["parameters"] == f"{sum(of.numel() for of in model.trained(trained).parameters()):,}"
+    for accuracy, words in ((0.9402, "as often as it says"), (0.95, "more often than"), (0.93, "less often than")):
+        run.predictions["probability"] = 0.9404
+        text = page([dataclasses.replace(run, metrics={**run.metrics, "accuracy": accuracy})], [trained]).decode()
+        assert f"%: it is right {words}" in text
+
+
 def test_the_page_of_a_class(
     finished: Clone, browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,6 +228,22 @@ def test_the_page_of_dvc(finished: Clone, browser: Browser, tmp_path: Path, netw
     tab.close()
 
 
+def test_names_that_are_no_numbers(browser: Browser) -> None:
+    """In the charts of DVC, classes such as `01` and `1` stay two, and `1e5` is not called 100000; 10 comes after 9."""
+    names = ["0", "9", "10", "01", "1.0", "1e5", "0x1F", "-5", "nan", "NaN", "Infinity", "123456789012345678901"]
+    tab = browser.new_page()
+    for template, count in (("classes", 1), ("per_class", 1), ("confusion", 2)):
+        drawn = json.loads((PROJECT / f".dvc/plots/{template}.json").read_text())["transform"]
+        found = [of["calculate"] for of in drawn if "class" in of.get("as", "")]
+        assert len(found) == count
+        for expression in found:
+            value = re.sub(r"datum\['<DVC_METRIC_[XY]>'\]", "name", expression)
+            vega = "toNumber = Number, test = (pattern, text) => pattern.test(text)"  # Vega's functions
+            values = tab.evaluate(f"names => {{ const {vega}; return names.map(name => {value}); }}", names)
+            assert values == [0, 9, 10, *names[3:]]
+    tab.close()
+
+
 def test_the_numbers(finished: Clone) -> None:
     """Every number of evaluate.json follows from plots/predictions.csv: counted here in plain Python."""
     metrics = json.loads((finished.path / "metrics/evaluate.json").read_text())
@@ -236,3 +271,9 @@ def test_names_are_no_formulas() -> None:
     names = ["US$_$", "$x$"]
     assert pictures.png(pictures.confusion(np.eye(2, dtype=int), names))[1:4] == b"PNG"
     assert pictures.png(pictures.grid(np.zeros((2, 28, 28), np.uint8), names, ink=True))[1:4] == b"PNG"
+
+
+def test_long_names_stay_apart() -> None:
+    """In the pictures, a long name is its beginning, and names with one beginning have their places before them."""
+    names = ["healthy", "pneumonia, viral", "pneumonia, bacterial", "bronchitis"]
+    assert pictures.shortened(names) == ["healthy", "1 pneumo…", "2 pneumo…", "bronchit…"]

@@ -105,11 +105,16 @@ def test_one_group_without_spread() -> None:
 
 
 def test_groups_without_spread() -> None:
-    """Two equal numbers say nothing of how far a third would be: no p-value, and no verdict."""
-    for second in ({1: 0.6, 2: 0.7}, {3: 0.4, 4: 0.4}):
-        found = difference({1: 0.5, 2: 0.6 if 1 in second else 0.5}, second)
+    """Two equal numbers say nothing of how far a third would be: no p-value, and no verdict.
+
+    19 of 5,999 images on both seeds are equal, too, though with six digits they read 0.003167 and 0.003168.
+    """
+    first, second = ({seed: round((of - fewer) / 5999, 6) for seed, of in ((1, 5900), (2, 5902))} for fewer in (0, 19))
+    for groups in (({1: 0.5, 2: 0.6}, {1: 0.6, 2: 0.7}), ({1: 0.5, 2: 0.5}, {3: 0.4, 4: 0.4}), (first, second)):
+        found = difference(*groups)
         assert "p" not in found
         assert "no spread, so nothing to test" in found["verdict"]
+    assert difference(first, {**second, 2: round(5884 / 5999, 6)})["p"] > 0.01  # one image more is a spread
 
 
 @pytest.mark.parametrize("deviations", [(1.0,), (1.0, 1.0), (1.0, 2.0), (1.0, 0.1)])

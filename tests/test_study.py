@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import csv
+import dataclasses
 import json
 import math
 import os
@@ -101,6 +102,36 @@ def test_the_sentences(finished: Clone, tmp_path: Path, monkeypatch: pytest.Monk
     assert found["pairs"] == 3
     tested = [of for of in found["against_best"].values() if "p" in of]
     assert len(tested) == 1
+
+
+def test_a_group_with_no_value_of_its_own(finished: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A param that is null, or not there, is one and the same, and names the group."""
+    clone = finished.copy(tmp_path / "clone")
+    monkeypatch.chdir(clone.path)
+    make(clone, [Made(f"s-{place}", place % 2, 0.01, 0.9 + place / 100) for place in range(4)])
+    recipe, found = Path("recipes/fast.yaml"), sorted(runs.experiments(), key=lambda run: run.name)
+    momenta: list[dict[str, float | None]] = [{}, {"momentum": None}, {"momentum": 0.5}, {"momentum": 0.5}]
+    changed = [
+        dataclasses.replace(run, files={**run.files, recipe: {**run.files[recipe], **momentum}})
+        for run, momentum in zip(found, momenta, strict=True)
+    ]
+    groups, _ = summary.summarise(changed)
+    assert {name: [run.name for run in of] for name, of in groups.items()} == {
+        "momentum=0.5": ["s-2", "s-3"],
+        "momentum=null": ["s-0", "s-1"],
+    }
+
+
+def test_seeds_more(finished: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is what the smaller group of the two needs, also where that is the best one, whose other runs failed."""
+    clone = finished.copy(tmp_path / "clone")
+    monkeypatch.chdir(clone.path)
+    made = {0.01: {1: 0.99, 2: 0.992}, 0.02: {1: 0.96, 2: 0.985, 3: 0.97, 4: 0.97}}
+    make(clone, [Made(f"s-{rate}-{of}", of, rate, a) for rate, seeds in made.items() for of, a in seeds.items()])
+    groups, found = summary.summarise(runs.experiments())
+    needed = found["against_best"][1]["seeds_to_tell"]
+    header, rows = summary.table(groups, found)
+    assert rows[1][header.index("seeds more")] == str(needed - 2)
 
 
 class Nobody:

@@ -12,6 +12,7 @@ from git, so it also works in a fresh clone.
 
 import argparse
 import json
+import re
 import textwrap
 from typing import Any
 
@@ -21,7 +22,7 @@ from stages.common import command
 from stages.common.errors import StageError
 from stages.report import runs
 from stages.report.comparison import compare
-from stages.report.runs import Run
+from stages.report.runs import Run, in_words
 from tools.seeds import MEASURES, compare_seeds, spread
 
 LISTED = 20  # images, at most, that a table names
@@ -59,6 +60,8 @@ def main(arguments: argparse.Namespace) -> None:
         print(json.dumps(compared, indent=2))
         return
     form, most = ("github", None) if arguments.md else ("simple", widths)
+    if arguments.md:  # names may have what Markdown reads as the end of a cell, or as HTML
+        header, *rows = ([re.sub(r"([\\`*|<])", r"\\\1", cell) for cell in row] for row in (header, *rows))
     print(tabulate(rows, header, form, maxcolwidths=most, maxheadercolwidths=most, disable_numparse=True))
     lines = verdict.splitlines()
     print("", *(line if arguments.md else textwrap.fill(line, 100, break_on_hyphens=False) for line in lines), sep="\n")
@@ -70,7 +73,7 @@ def of_two(first: Run, second: Run, compared: dict[str, Any]) -> Table:
     params = {key: [run.params[key] for run in both] for key in ("download.dataset", "train.recipe")}
     params |= compared["params"] | {"weights": [run.weights for run in both]}
     params["validation accuracy"] = [f"{run.validation_accuracy:.2%}" for run in both]
-    rows = [[key, *("" if value is None else str(value) for value in values)] for key, values in params.items()]
+    rows = [[key, *("" if value is None else in_words(value) for value in values)] for key, values in params.items()]
     shown = [run.shown() for run in both]
     rows += [[name, *(texts.get(name, "") for texts in shown)] for name in {**shown[0], **shown[1]}]
     only = [run["only_right"] for run in compared["runs"]]
@@ -87,7 +90,7 @@ def of_seeds(compared: dict[str, Any]) -> Table:
     rows = []
     for group in compared["groups"]:
         spreads = [spread(group[name]) for name in MEASURES]
-        params = ", ".join(f"{key}={value}" for key, value in group["params"].items())
+        params = ", ".join(f"{key}={in_words(value)}" for key, value in group["params"].items())
         rows.append([", ".join(group["runs"]), params, ", ".join(map(str, group["seeds"])), *spreads])
     return ["runs", "params that differ", "seeds", "validation accuracy", "test accuracy"], rows, [18, 34, 6, 17, 17]
 

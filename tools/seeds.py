@@ -12,6 +12,7 @@ from stages.report.comparison import check_same_test_set
 from stages.report.runs import CONFIDENCE, SEED, Run, differing
 
 POWER = 0.8  # the chance to see a difference that is there, which is what people usually ask for
+ROUNDED = 1e-6  # the accuracies have six digits: a smaller difference or spread may come from the rounding alone
 MEASURES: dict[str, Callable[[Run], float]] = {
     "validation": lambda run: run.validation_accuracy,
     "test": lambda run: run.metrics["accuracy"],
@@ -38,7 +39,8 @@ def compare_seeds(named: Sequence[Sequence[Run]]) -> dict[str, Any]:
     for place, (group, of) in enumerate(zip(groups, found["groups"], strict=True)):
         check_same_test_set(group)
         of["seeds"] = [run.seed for run in group]
-        of["params"] = {key: values[place] for key, values in differing_params.items() if values[place] is not None}
+        params = {key: values[place] for key, values in differing_params.items()}
+        of["params"] = {key: value for key, value in params.items() if value is not None} or params  # or all are null
         for name, value in MEASURES.items():
             values = [value(run) for run in group]
             of[name] = {"mean": mean(values), "deviation": stdev(values) if len(values) > 1 else None}
@@ -62,7 +64,7 @@ def groups_of(runs: Sequence[Run]) -> list[list[Run]]:
     """
     groups: dict[Any, dict[int, Run]] = {}
     for run in runs:
-        others = tuple(sorted((key, value) for key, value in run.params.items() if key != SEED))
+        others = tuple(sorted((key, of) for key, of in run.params.items() if key != SEED and of is not None))
         group = groups.setdefault(others, {})
         for twin in group.values():
             if (twin.seed == run.seed) != (twin.weights == run.weights):
@@ -86,14 +88,14 @@ def difference(first: dict[int, float], second: dict[int, float], confidence: fl
     """
     if len(common := sorted(first.keys() & second.keys())) > 1:
         test = f"paired t-test of the seeds {', '.join(map(str, common))}"
-        samples = [[round(first[seed] - second[seed], 9) for seed in common]]  # equal bits for equal differences
+        samples = [[first[seed] - second[seed] for seed in common]]
         seen = mean(samples[0])
     else:
         test, samples = "Welch's test", [list(first.values()), list(second.values())]
         seen = mean(samples[0]) - mean(samples[1])
     found: dict[str, Any] = {"test": test, "difference": seen}
     deviations = [stdev(sample) for sample in samples]
-    if not any(deviations):
+    if max(deviations) < ROUNDED:
         return found | {"verdict": f"{seen:+.3%} on every seed: no spread, so nothing to test."}
     # Student's t and, with two samples, the degrees of freedom of Welch and Satterthwaite
     parts = [(deviation**2 / len(sample), len(sample)) for sample, deviation in zip(samples, deviations, strict=True)]
@@ -101,8 +103,7 @@ def difference(first: dict[int, float], second: dict[int, float], confidence: fl
     error = math.sqrt(sum(part for part, _ in parts))
     found["interval"] = [float(end) for end in stats.t.interval(confidence, freedom, seen, error)]
     found["p"] = p = 2 * float(stats.t.sf(abs(seen) / error, freedom))
-    # the accuracies have six digits: a smaller difference is none
-    told = abs(seen) > 1e-6
+    told = abs(seen) > ROUNDED
     found["seeds_to_tell"] = seeds_to_tell(seen, *deviations, confidence=confidence) if told else None
     if p <= 1 - confidence:
         verdict = f"the {'first' if seen > 0 else 'second'} group is better."

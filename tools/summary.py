@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 from stages.report.comparison import check_same_test_set
 from stages.report.pictures import QUIET, WIDTH, quiet_axes
 from stages.report.render import render
-from stages.report.runs import CONFIDENCE, Run
+from stages.report.runs import CONFIDENCE, Run, in_words
 from tools.seeds import MEASURES, compare_seeds, difference, groups_of, holm, spread
 
 COLUMNS = ("group", "seed", "epoch", "examples", "train_loss", "validation_loss", "validation_accuracy")
@@ -47,7 +47,7 @@ def summarise(runs: Sequence[Run]) -> tuple[Groups, dict[str, Any]]:
 
 def label(params: dict[str, Any]) -> str:
     """Return `params`, those in which groups differ, in few words."""
-    return ", ".join(f"{key.rpartition(':')[2]}={value}" for key, value in params.items()) or "all runs"
+    return ", ".join(f"{key.rpartition(':')[2]}={in_words(value)}" for key, value in params.items()) or "all runs"
 
 
 def table(groups: Groups, found: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -56,6 +56,7 @@ def table(groups: Groups, found: dict[str, Any]) -> tuple[list[str], list[list[s
     rows = []
     for place, (name, of) in enumerate(zip(groups, found["groups"], strict=True)):
         tested, count = found["against_best"].get(place), len(of["seeds"])
+        fewest = min(count, len(found["groups"][0]["seeds"]))
         cells = ["" if place or len(groups) == 1 else "the best", "", ""]
         if tested:
             cells = [f"{100 * tested['difference']:.3f}", "", ""]
@@ -63,7 +64,7 @@ def table(groups: Groups, found: dict[str, Any]) -> tuple[list[str], list[list[s
                 lower, upper = (100 * end for end in tested["interval"])
                 more = tested["seeds_to_tell"]
                 told = tested["p_corrected"] <= 1 - CONFIDENCE
-                more = "0" if told else "" if more is None else str(max(1, more - count))
+                more = "0" if told else "" if more is None else str(max(1, more - fewest))
                 cells = [f"{cells[0]} ({lower:.3f} to {upper:.3f})", f"{tested['p_corrected']:.2g}", more]
         validation, test = (spread(of[measure]).replace("%", "") for measure in MEASURES)
         rows.append([name, str(count), validation, *cells, test])

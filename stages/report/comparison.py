@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from stages.common.errors import StageError
-from stages.report.runs import CONFIDENCE, Run, differing, raw_data
+from stages.report.runs import CONFIDENCE, Run, check_model, differing, raw_data
 
 
 def compare(first: Run, second: Run) -> dict[str, Any]:
@@ -66,7 +66,9 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 
 def check_same_test_set(runs: list[Run]) -> None:
-    """Raise StageError unless the predictions of all `runs` are of the same test images."""
+    """Raise StageError unless the predictions of all `runs` are of the same test images, each run's of its model."""
+    for run in runs:
+        check_model(run)
     first = runs[0]
     for other in runs[1:]:
         if other.dataset != first.dataset or not np.array_equal(

@@ -16,7 +16,7 @@ def table(run: Run, model: dict[str, Any] | None) -> dict[str, str]:
     lower, upper = wilson(right, validation)
     facts = {
         "data set": f"{run.dataset}, {test:,} test images",
-        "split": f"{run.params['split.method']}, {run.params['split.validation_fraction']:.0%} to validate, "
+        "split": f"{run.params['split.method']}, {100 * run.params['split.validation_fraction']:.6g}% to validate, "
         f"seed {run.params['split.seed']}",
         "recipe": run.recipe,
         "seed": str(run.seed),
@@ -24,14 +24,14 @@ def table(run: Run, model: dict[str, Any] | None) -> dict[str, str]:
         **run.shown(),
         "validation accuracy": f"{run.validation_accuracy:.2%} ({lower:.2%} to {upper:.2%})",
         "weights (SHA-256)": run.weights,
+        "parameters": f"{run.parameters:,}",
     }
     if model is None:
         return facts | {"trained on": "unknown, as DVC's cache has no such model"}
-    count = sum(values.numel() for name, values in model["weights"].items() if name.endswith(("weight", "bias")))
     of = model["environment"]
     bits = f"{of['device']}, {'' if of['exact'] else 'not '}exact to the bit"
     versions = f"Python {of['python']}, PyTorch {of['torch']}, NumPy {of['numpy']}"
-    return facts | {"parameters": f"{count:,}", "trained on": f"{bits}; {versions}"}
+    return facts | {"trained on": f"{bits}; {versions}"}
 
 
 def failures(run: Run) -> dict[str, Any]:

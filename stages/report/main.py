@@ -70,7 +70,7 @@ def drawn(run: Run, test: np.ndarray, ink: bool) -> dict[str, Figure]:
     counts = np.zeros((len(run.names),) * 2, dtype=np.int64)
     np.add.at(counts, (run.predictions["actual"].astype(int), run.predictions["predicted"].astype(int)), 1)
     rows = surest_errors(run)[:ERRORS]
-    names = [pictures.shortened(name) for name in run.names]
+    names = pictures.shortened(run.names)
     form = "no. {}\nlabel {}\nnet {}, {:.0%}" if max(map(len, names)) <= 2 else "no. {}\n{}\ntaken for\n{}\n{:.0%}"
     captions = [
         form.format(row, names[int(actual)], names[int(predicted)], probability)

@@ -62,9 +62,11 @@ def confusion(counts: np.ndarray, names: list[str]) -> Figure:
     return figure
 
 
-def shortened(name: str) -> str:
-    """Return `name`, or its beginning if it is longer than LONGEST."""
-    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
+def shortened(names: list[str]) -> list[str]:
+    """Return the beginnings of `names` that are longer than LONGEST, after their places where two would be the same."""
+    short = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in names]
+    placed = [f"{place} {name}"[: LONGEST - 1] + "…" for place, name in enumerate(names)]
+    return [of if short.count(of) == 1 else other for of, other in zip(short, placed, strict=True)]
 
 
 def training(curve: np.ndarray) -> Figure:

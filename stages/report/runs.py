@@ -26,12 +26,14 @@ OF_CLASSES = ("class", "actual", "predicted")  # columns that have names of clas
 FILES = {
     CLASSES: ("class", "train", "validation", "test"),
     EVALUATE: ("accuracy", "errors", "loss"),
-    TRAIN: ("weights_sha256", "validation_accuracy"),
+    TRAIN: ("weights_sha256", "validation_accuracy", "parameters"),
     PREDICTIONS: ("actual", "predicted", "probability"),
     "plots/per_class.csv": ("class", "count", "errors", "recall", "lower", "upper"),
     "plots/reliability.csv": ("confidence", "accuracy", "lower", "upper"),
     "plots/training.csv": ("examples", "epoch", "batch_loss", "train_loss", "validation_loss"),
 }
+# In dvc.lock: the digest of the model that the stage train wrote, and of the one that the stage evaluate read
+_MODELS = rb"\n  (?:train|evaluate):\n(?:   .*\n)*?    - path: models\n +hash: md5\n +md5: (\S+)"
 # Of metrics/evaluate.json, in the order in which people want to see them
 NUMBERS = {
     "accuracy": "accuracy",
@@ -41,6 +43,7 @@ NUMBERS = {
     "expected_calibration_error": "expected calibration error",
     "macro_f1": "macro F1",
 }
+_NUMBERS = (*NUMBERS, "validation_accuracy", "parameters")  # of both files of metrics
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Run:
     names: list[str]  # of the classes; in the tables below, a class is its place in this list
     weights: str  # the first digits of the SHA-256 of the trained weights
     validation_accuracy: float
+    parameters: int
     classes: np.ndarray  # a row for each class: images of each part
     predictions: np.ndarray  # a row for each test image
     per_class: np.ndarray  # a row for each class
@@ -137,16 +141,18 @@ def of_commit(commit: str | None, name: str) -> Run:
         raise StageError(f"{name}: {counts}; {_advice(name)}")
     tables = {Path(path).stem: table for path, table in found.items() if path.startswith("plots")}
     start = (commit, name, dataset, chosen, seed, params, evaluated, list(classes))
-    return Run(*start, trained["weights_sha256"], trained["validation_accuracy"], **tables)
+    return Run(*start, *(trained[key] for key in FILES[TRAIN]), **tables)
+
+
+def check_model(run: Run) -> None:
+    """Raise StageError if, by dvc.lock, the stage evaluate of `run` read another model than the stage train wrote."""
+    if len(set(_of_lock(run.commit, _MODELS))) > 1:
+        raise StageError(f"{run.name}: {EVALUATE} is of another model than {TRAIN}; {_advice(run.name)}")
 
 
 def raw_data(run: Run) -> str:
     """Return what DVC calls the raw data of `run`, by dvc.lock; empty if DVC did not run it."""
-    lock = Path("dvc.lock")
-    in_workspace = lock.read_bytes() if lock.is_file() else b""
-    content = _contents(run.commit, [lock])[0] if run.commit else in_workspace
-    found = re.search(rb"- path: data/raw\n +hash: md5\n +md5: (\S+)", content or b"")
-    return found[1].decode() if found else ""
+    return b"".join(_of_lock(run.commit, rb"- path: data/raw\n +hash: md5\n +md5: (\S+)")[:1]).decode()
 
 
 def experiments() -> list[Run]:
@@ -191,6 +197,18 @@ def differing(runs: Sequence[Run]) -> dict[str, list[Any]]:
     return {key: values for key, values in found.items() if len(compared(key)) > 1}
 
 
+def in_words(value: Any) -> str:
+    """Return the `value` of a param as YAML has it. (A table of tabulate's shows Python's False as True.)"""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _of_lock(commit: str | None, pattern: bytes) -> list[bytes]:
+    """Return all that dvc.lock has of `pattern` in `commit` (None: the workspace); nothing if DVC did not run it."""
+    lock = Path("dvc.lock")
+    in_workspace = lock.read_bytes() if lock.is_file() else b""
+    return re.findall(pattern, (_contents(commit, [lock])[0] or b"") if commit else in_workspace)
+
+
 def _contents(commit: str, paths: Sequence[Path]) -> list[bytes | None]:
     """Return what the files at `paths`, seen from the working folder, have in `commit`; None where there is no file."""
     # ./: the project may be a folder of a repository
@@ -230,6 +248,9 @@ def _parsed(name: str, path: str, content: bytes, required: tuple[str, ...], cla
         raise StageError(f"{name}: {path} {why}") from None
     if missing := [key for key in required if key not in there]:
         raise StageError(f"{name}: {path} has no {', '.join(missing)}; {_advice(name)}")
+    numbers = [key for key in _NUMBERS if path.endswith(".json") and key in there]
+    if odd := [f"{json.dumps(found[key])} as {key}" for key in numbers if type(found[key]) not in (int, float)]:
+        raise StageError(f"{name}: {path} has {', '.join(odd)}, expected a number; {_advice(name)}")
     return found
 
 
