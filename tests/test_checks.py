@@ -1,5 +1,6 @@
 """What is checked of a change before anyone reads it: lint, types, and the workflow that GitHub runs for a fork."""
 
+import ast
 import subprocess
 from pathlib import Path
 
@@ -35,6 +36,14 @@ def step(name: str) -> tuple[str, ...]:
 
 
 @pytest.mark.slow
+def test_functions_fit_a_screen() -> None:
+    """No function outside the tests has more than 50 lines."""
+    for path in sorted(of for folder in ("nets", "stages", "tools") for of in (PROJECT / folder).rglob("*.py")):
+        for function in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(function, ast.FunctionDef):
+                assert function.end_lineno - function.lineno < 50, f"{path}: {function.name}"
+
+
 def test_the_workflows_steps(finished: Clone, tmp_path: Path) -> None:
     """A branch with its results is reproduced, and compared in the summary; one without them is refused."""
     work = finished.copy(tmp_path / "work")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from stages.net.kernels.code import Code, Value
+from stages.net.kernels.code import Code, Target, Value
 from stages.net.kernels.compiler import kernel
 
 WIDEST, TALLEST = 3, 8  # vectors and rows of a tile, at most
@@ -55,18 +55,22 @@ def product(code: Code, *arguments: Any) -> None:
         with code.loop(segments) as s, code.loop(columns, step=widest) as left:
 
             def all_rows(width: int) -> None:
-                sums = len(list(vectors(width, code.target.lanes)))
-                # A row takes a register for each of its sums; the part of b takes as many, and a's factor one.
-                tallest = min(TALLEST, (code.target.registers - 1) // sums - 1)
                 begin = top
-                for height in sorted({tallest, 4, 2, 1}, reverse=True):
-                    if height <= tallest:
-                        end = bottom - (bottom - begin) % height
-                        with code.loop(end, begin, step=height) as m:
-                            tile(height, width, m, left, s)
-                        begin = end
+                for height in heights(width, code.target):
+                    end = bottom - (bottom - begin) % height
+                    with code.loop(end, begin, step=height) as m:
+                        tile(height, width, m, left, s)
+                    begin = end
 
             code.case((columns - left).at_most(widest), range(1, widest + 1), all_rows)
+
+
+def heights(width: int, target: Target) -> list[int]:
+    """Return the rows of a tile of `width` columns: as many as the registers allow, then fewer for the rest."""
+    sums = len(list(vectors(width, target.lanes)))
+    # A row takes a register for each of its sums; the part of b takes as many, and a's factor one.
+    tallest = min(TALLEST, (target.registers - 1) // sums - 1)
+    return sorted({tallest, *(height for height in (4, 2, 1) if height < tallest)}, reverse=True)
 
 
 def vectors(width: int, widest: int) -> Iterator[tuple[int, int, int]]:
