@@ -28,14 +28,6 @@ def test_a_check_has_nothing_to_say(command: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def step(name: str) -> tuple[str, ...]:
-    """Return a step of the workflow as the command that GitHub makes of it."""
-    (job,) = YAML(typ="safe").load(WORKFLOW.read_text())["jobs"].values()
-    (script,) = (step["run"] for step in job["steps"] if step.get("name") == name)
-    return ("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script)
-
-
-@pytest.mark.slow
 def test_functions_fit_a_screen() -> None:
     """No function outside the tests has more than 50 lines."""
     for path in sorted(of for folder in ("nets", "stages", "tools") for of in (PROJECT / folder).rglob("*.py")):
@@ -44,6 +36,14 @@ def test_functions_fit_a_screen() -> None:
                 assert function.end_lineno - function.lineno < 50, f"{path}: {function.name}"
 
 
+def step(name: str) -> tuple[str, ...]:
+    """Return a step of the workflow as the command that GitHub makes of it."""
+    (job,) = YAML(typ="safe").load(WORKFLOW.read_text())["jobs"].values()
+    (script,) = (step["run"] for step in job["steps"] if step.get("name") == name)
+    return ("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script)
+
+
+@pytest.mark.slow
 def test_the_workflows_steps(finished: Clone, tmp_path: Path) -> None:
     """A branch with its results is reproduced, and compared in the summary; one without them is refused."""
     work = finished.copy(tmp_path / "work")
