@@ -111,6 +111,22 @@ def test_a_folder_of_three_classes_in_colour(clone: Clone) -> None:
     )
 
 
+def test_the_order_of_the_classes_is_that_of_the_entry(clone: Clone) -> None:
+    """If somebody orders the classes in dataset.yaml, each label keeps its name, and the command keeps the order."""
+    made(clone)
+    clone.run(*DATASET)
+    clone.replace("datasets/made/dataset.yaml", "- blue\n- green\n- red\n", "- red\n- green\n- blue\n")
+    entry = (clone.path / "datasets/made/dataset.yaml").read_text()
+    clone.run(*DATASET)
+    assert (clone.path / "datasets/made/dataset.yaml").read_text() == entry
+    clone.run(*DOWNLOAD)
+    assert described(clone)["classes"] == ["red", "green", "blue"]
+    for part in ("train", "t10k"):
+        images, labels = arrays(clone, part)
+        brightest = [images[labels == label].mean((0, 1, 2)).argmax() for label in range(3)]
+        assert brightest == [0, 1, 2]
+
+
 def test_a_duplicate_goes_where_its_twin_goes(clone: Clone) -> None:
     """A picture that is twice in its class is drawn for the test part with its twin; in two groups it is refused."""
     place = made(clone)

@@ -172,7 +172,9 @@ def write(found: folder.Folder, shape: list[int], images: np.ndarray) -> None:
     }
     if path.is_file():
         values = yaml.load(path.read_text(encoding="utf-8"))
-    values |= {"shape": shape, "classes": found.classes} | ({"drawing": "none"} if shape[0] == 3 else {})
+    values |= {"shape": shape} | ({"drawing": "none"} if shape[0] == 3 else {})
+    if sorted(values.get("classes", [])) != found.classes:  # or else their order is the user's
+        values["classes"] = found.classes
     yaml.dump(values, text)
     files.write_whole(path, text.getvalue().encode())
 

@@ -139,7 +139,8 @@ def arrays(place: Path, data: raw.Description) -> dict[str, np.ndarray]:
         found.fault("a class that is not both in dataset.yaml and in the folder; run `python -m tools.dataset`", name)
     names, images = read_all(found, data.shape)
     found.refuse()
-    labels = np.array([found.labels[name] for name in names], dtype=np.uint8)
+    order = [data.classes.index(name) for name in found.classes]  # whoever edits dataset.yaml may order the classes
+    labels = np.array([order[found.labels[name]] for name in names], dtype=np.uint8)
     middle = sum(name not in found.test for name in names)
     made: dict[str, np.ndarray] = {}
     for part, rows in (("train", slice(middle)), ("t10k", slice(middle, None))):
