@@ -212,12 +212,20 @@ def test_groups_as_spreadsheets_write_them(tmp_path: Path, lines: bytes, faults:
 
 
 def test_what_belongs_to_no_class_is_named(tmp_path: Path) -> None:
-    """A file or folder beside the classes, a link to a folder, a name that no list can have; hidden files are nothing.
+    """A file or folder beside the classes, what DVC leaves out, a name that no list can have or that is there twice.
 
-    A folder `test` that has no folders is a class.
+    Hidden files are nothing. A folder `test` that has no folders is a class.
     """
     pictures = tmp_path / "pictures"
-    for name in ("cat/1.png", "cat/.trashed-1.png", "cat/a\nb.png", "test/1.png", ".git/1.png", "notes.txt"):
+    for name in (
+        "cat/1.png",
+        "cat/.trashed-1.png",
+        "cat/a\nb.png",
+        "test/1.png",
+        "test/.a/1.png",
+        ".git/1.png",
+        "notes.txt",
+    ):
         (pictures / name).parent.mkdir(parents=True, exist_ok=True)
         (pictures / name).touch()
     Path(os.fsdecode(bytes(pictures / "cat") + b"/caf\xe9.png")).touch()
@@ -232,7 +240,7 @@ def test_what_belongs_to_no_class_is_named(tmp_path: Path) -> None:
     name = "a name with a control character, a line break, or bytes that are no UTF-8"
     assert {kind: names for kind, names in found.faults.items() if not kind.startswith("expected 2")} == {
         "not in a folder for a class": ["notes.txt"],
-        "a link to a folder, which DVC leaves out": ["dog"],
+        "a folder that DVC leaves out: a link, *.tmp or __pycache__": ["dog"],
         name: [r"'cat/a\nb.png'", r"'cat/caf\udce9.png'"],
     }
     for name in ("train/cat/1.png", "test/cat/2.png", "val/cat/3.png"):
@@ -240,6 +248,14 @@ def test_what_belongs_to_no_class_is_named(tmp_path: Path) -> None:
         (pictures / name).touch()
     beside = ["cat", "dog", "notes.txt", "test/1.png", "val"]
     assert folder.listed(tmp_path, pictures).faults["not in a folder for a class"] == beside
+    (pictures / "test").rename(tmp_path / "elsewhere")
+    (pictures / "test").symlink_to(tmp_path / "elsewhere")
+    for name in ("caf\u00e9", "cafe\u0301", "a.tmp", "__pycache__"):
+        (pictures / "train" / name).mkdir()
+    faults = folder.listed(tmp_path, pictures).faults
+    left_out = ["test", "train/__pycache__", "train/a.tmp"]
+    assert faults["a folder that DVC leaves out: a link, *.tmp or __pycache__"] == left_out
+    assert faults["two classes with one name, in two forms of Unicode"] == ["caf\u00e9"]
 
 
 def test_the_name_of_a_data_set(clone: Clone) -> None:
