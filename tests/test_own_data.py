@@ -311,6 +311,34 @@ def test_a_folder_elsewhere_is_copied(clone: Clone) -> None:
     assert [np.bincount(arrays(clone, part)[1]).tolist() for part in ("train", "t10k")] == [[80] * 3, [20] * 3]
 
 
+def test_a_data_set_stays_in_the_folder_of_data_sets(clone: Clone) -> None:
+    """A NAME that is a path is refused. A folder `pictures` becomes a data set that can be looked at again, and copied.
+
+    What DVC does not follow is refused: a link as the folder of the data set, or as its folder of pictures.
+    """
+    made(clone).rename(clone.path / "pictures")
+    before = sorted(clone.path.rglob("*"))
+    for name in ("../own", str(clone.path / "own"), "a/b", ""):
+        said = clone.run(*DATASET[:-1], "pictures", "--name", name, status=1).stderr
+        assert said.startswith(f"error: --name: got {name!r}, expected a letter")
+    assert sorted(clone.path.rglob("*")) == before
+    for again in ("pictures", "datasets/pictures", "datasets/pictures/pictures"):
+        clone.run(*DATASET[:-1], again)
+    clone.run(*DATASET[:-1], "datasets/pictures", "--name", "other")
+    files = [
+        sorted(path.relative_to(place) for path in place.rglob("*"))
+        for place in (clone.path / "datasets/pictures", clone.path / "datasets/other")
+    ]
+    assert files[0] == files[1]
+    (clone.path / "datasets/other").rename(clone.path / "other")
+    (clone.path / "datasets/other").symlink_to(clone.path / "other")
+    assert "is a link, which DVC does not follow" in clone.run(*DATASET[:-1], "datasets/other", status=1).stderr
+    (clone.path / "datasets/made/pictures").symlink_to(clone.path / "pictures")
+    assert "is a link, which DVC does not follow" in clone.run(*DATASET, status=1).stderr
+    (clone.path / "datasets/made/pictures").unlink()
+    assert "move the classes there, or `dvc pull` them" in clone.run(*DATASET, status=1).stderr
+
+
 def test_a_folder_called_test_is_the_test_part(clone: Clone) -> None:
     """pictures/test/CLASS is the test part, nothing is drawn; a picture twice in its class and part is taken once."""
     place = made(clone)

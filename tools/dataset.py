@@ -90,25 +90,32 @@ def places(given: Path, name: str | None) -> tuple[Path, Path]:
     """
     if not given.is_dir():
         raise errors.StageError(f"{given}: no such folder; expected one with a folder of pictures for each class")
-    whole = (given.parent if given.name == "pictures" else given).resolve()
-    is_entry = whole.parent == entry.FOLDER.resolve()
+    whole, home = given.resolve(), entry.FOLDER.resolve()
+    if given.name == "pictures" and whole.parent != home:
+        whole = given.parent.resolve()
+    is_entry = whole.parent == home
     own = whole.name if is_entry else given.resolve().name
-    place = entry.FOLDER / (name or own)
-    if not re.fullmatch(r"[^\W\d_][\w-]*", place.name) or place.name.lower() in WORDS:
+    name = own if name is None else name
+    if not re.fullmatch(r"[^\W\d_][\w-]*", name) or name.lower() in WORDS:
         raise errors.StageError(
-            f"--name: got {place.name!r}, expected a letter, then letters, digits, - and _, and none of"
-            f" {', '.join(WORDS)}"
+            f"--name: got {name!r}, expected a letter, then letters, digits, - and _, and none of {', '.join(WORDS)}"
         )
-    if is_entry and place.name == own:
-        if not (place / "pictures").is_dir():
-            raise errors.StageError(f"{given}: expected the pictures in {place}/pictures/CLASS; move the classes there")
-        return place, place / "pictures"
-    if place.exists():
+    place, pictures = entry.FOLDER / name, entry.FOLDER / own / "pictures" if is_entry else given
+    if place.is_symlink() or (place / "pictures").is_symlink():
+        raise errors.StageError(
+            f"{place}: it, or its folder pictures, is a link, which DVC does not follow; remove the link, and give the"
+            " folder itself, whose pictures are copied"
+        )
+    if not pictures.is_dir():
+        raise errors.StageError(
+            f"{given}: expected the pictures in {pictures}/CLASS; move the classes there, or `dvc pull` them"
+        )
+    if place.exists() and pictures != place / "pictures":
         raise errors.StageError(
             f"{place}: is there already; to add pictures, copy them to {place}/pictures and run "
             f"`python -m tools.dataset {place}`; for another data set, give a --name"
         )
-    return place, given
+    return place, pictures
 
 
 def copy(pictures: Path, place: Path) -> None:
