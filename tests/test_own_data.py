@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -309,6 +310,56 @@ def test_a_folder_elsewhere_is_copied(clone: Clone) -> None:
     clone.replace("params.yaml", "dataset: made", "dataset: own")
     clone.run("dvc", "repro", "split")
     assert [np.bincount(arrays(clone, part)[1]).tolist() for part in ("train", "t10k")] == [[80] * 3, [20] * 3]
+
+
+# The process ends in a call of {name} as if it was killed: nothing is tidied up
+KILLED = """
+import argparse, os, shutil
+from pathlib import Path
+from tools import dataset
+{name} = lambda *_: os._exit(9)
+dataset.main(argparse.Namespace(folder=Path("own"), name=None, size=None, test=0.2, seed=0))
+"""
+
+
+def test_a_data_set_is_made_as_a_whole_or_not(clone: Clone) -> None:
+    """Killed while it copies the pictures or writes the lists, it leaves no data set that is half there.
+
+    The next run removes what a killed one has left, which git ignores. The copy of a folder that nobody may write to
+    can be written to.
+    """
+    own, place = clone.path / "own", clone.path / "datasets/own"
+    made(clone).rename(own)
+    place.with_name("made").rmdir()
+    before = sorted((clone.path / "datasets").iterdir())
+    for name in ("shutil.copyfile", "os.fsync"):
+        clone.run(sys.executable, "-c", KILLED.format(name=name), status=9)
+        (left,) = set((clone.path / "datasets").iterdir()) - set(before)
+        assert left.name.startswith("own.")
+        assert clone.run("git", "status", "--short", "datasets").stdout == ""
+    folders = [*own.glob("*"), own]
+    for of in folders:
+        of.chmod(0o555)
+    clone.run(*DATASET[:-1], "own")
+    assert sorted((clone.path / "datasets").iterdir()) == sorted([*before, place])
+    assert sorted(path.name for path in place.iterdir()) == ["dataset.yaml", "pictures", "test.txt"]
+    assert {path.stat().st_mode & 0o200 for path in place.rglob("*")} == {0o200}
+    for of in folders:
+        of.chmod(0o755)  # so that pytest can remove them
+
+
+def test_a_full_disk_leaves_no_data_set(clone: Clone) -> None:
+    """The message names the data set, the file that there was no room for, and the reason; nothing is left."""
+    made(clone).rename(clone.path / "own")
+    alone, mount = ["unshare", "--map-root-user", "--mount", "sh", "-ec"], "mount -t tmpfs -o size=200k none datasets"
+    if subprocess.run([*alone, mount], cwd=clone.path, capture_output=True).returncode:
+        pytest.skip("needs user namespaces, to mount a small disk")
+    command = " ".join(DATASET[:-1])
+    failed = clone.run(*alone, f"{mount}; {command} own || ls -A datasets >&2; false", status=1)
+    assert re.fullmatch(
+        r"error: datasets/own: not made: \[Errno 28\] No space left on device: 'own/.+' -> 'datasets/own\..+'\n",
+        failed.stderr,
+    )
 
 
 def test_a_data_set_stays_in_the_folder_of_data_sets(clone: Clone) -> None:
