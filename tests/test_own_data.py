@@ -260,7 +260,7 @@ def test_what_belongs_to_no_class_is_named(tmp_path: Path) -> None:
 
 
 def test_the_name_of_a_data_set(clone: Clone) -> None:
-    """Not that of a shipped data set, nor one that YAML or DVC takes for a number or a word, nor one with a space."""
+    """Not that of a shipped data set, nor one that YAML or DVC takes for a number or a word or cannot read."""
     made(clone)
     for name, said in {
         "digits": "without a folder of pictures",
@@ -268,6 +268,7 @@ def test_the_name_of_a_data_set(clone: Clone) -> None:
         "2024-13-45": "got '2024-13-45', expected a letter",
         "True": "none of true, false",
         "a b": "then letters",
+        "été": "all of ASCII",
     }.items():
         place = clone.path / "datasets" / name
         place.mkdir(exist_ok=True)

@@ -101,9 +101,10 @@ def places(given: Path, name: str | None) -> tuple[Path, Path]:
     is_entry = whole.parent == home
     own = whole.name if is_entry else given.resolve().name
     name = own if name is None else name
-    if not re.fullmatch(r"[^\W\d_][\w-]*", name) or name.lower() in WORDS:
+    if not re.fullmatch("[A-Za-z][A-Za-z0-9_-]*", name) or name.lower() in WORDS:
         raise errors.StageError(
-            f"--name: got {name!r}, expected a letter, then letters, digits, - and _, and none of {', '.join(WORDS)}"
+            f"--name: got {name!r}, expected a letter, then letters, digits, - and _, all of ASCII, as DVC wants them,"
+            f" and none of {', '.join(WORDS)}"
         )
     place, pictures = entry.FOLDER / name, entry.FOLDER / own / "pictures" if is_entry else given
     if place.is_symlink() or (place / "pictures").is_symlink():
