@@ -235,6 +235,14 @@ def test_a_closed_port_an_unknown_host_and_folders(tmp_path: Path) -> None:
     assert left(tmp_path / "cache") == set()
 
 
+def test_the_password_of_a_proxy_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy whose URL is none is named without its name and password; so is a mirror with a line break in it."""
+    monkeypatch.setenv("http_proxy", "http://me:secret@127.0.0.1:99999")
+    with pytest.raises(StageError) as error:
+        mirrors.obtain(FILE, ["http://me:sec\nret@name.invalid"], tmp_path / "cache")
+    assert str(error.value).splitlines()[1] == "  http://name.invalid: InvalidURL: http://127.0.0.1:99999"
+
+
 def test_https_stays_https(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A redirect from https to http is refused, and an unknown certificate, too."""
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -111,6 +112,22 @@ def test_a_folder_of_three_classes_in_colour(clone: Clone) -> None:
     )
 
 
+def test_the_order_of_the_classes_is_that_of_the_entry(clone: Clone) -> None:
+    """If somebody orders the classes in dataset.yaml, each label keeps its name, and the command keeps the order."""
+    made(clone)
+    clone.run(*DATASET)
+    clone.replace("datasets/made/dataset.yaml", "- blue\n- green\n- red\n", "- red\n- green\n- blue\n")
+    entry = (clone.path / "datasets/made/dataset.yaml").read_text()
+    clone.run(*DATASET)
+    assert (clone.path / "datasets/made/dataset.yaml").read_text() == entry
+    clone.run(*DOWNLOAD)
+    assert described(clone)["classes"] == ["red", "green", "blue"]
+    for part in ("train", "t10k"):
+        images, labels = arrays(clone, part)
+        brightest = [images[labels == label].mean((0, 1, 2)).argmax() for label in range(3)]
+        assert brightest == [0, 1, 2]
+
+
 def test_a_duplicate_goes_where_its_twin_goes(clone: Clone) -> None:
     """A picture that is twice in its class is drawn for the test part with its twin; in two groups it is refused."""
     place = made(clone)
@@ -196,12 +213,20 @@ def test_groups_as_spreadsheets_write_them(tmp_path: Path, lines: bytes, faults:
 
 
 def test_what_belongs_to_no_class_is_named(tmp_path: Path) -> None:
-    """A file or folder beside the classes, a link to a folder, a name that no list can have; hidden files are nothing.
+    """A file or folder beside the classes, what DVC leaves out, a name that no list can have or that is there twice.
 
-    A folder `test` that has no folders is a class.
+    Hidden files are nothing. A folder `test` that has no folders is a class.
     """
     pictures = tmp_path / "pictures"
-    for name in ("cat/1.png", "cat/.trashed-1.png", "cat/a\nb.png", "test/1.png", ".git/1.png", "notes.txt"):
+    for name in (
+        "cat/1.png",
+        "cat/.trashed-1.png",
+        "cat/a\nb.png",
+        "test/1.png",
+        "test/.a/1.png",
+        ".git/1.png",
+        "notes.txt",
+    ):
         (pictures / name).parent.mkdir(parents=True, exist_ok=True)
         (pictures / name).touch()
     Path(os.fsdecode(bytes(pictures / "cat") + b"/caf\xe9.png")).touch()
@@ -216,7 +241,7 @@ def test_what_belongs_to_no_class_is_named(tmp_path: Path) -> None:
     name = "a name with a control character, a line break, or bytes that are no UTF-8"
     assert {kind: names for kind, names in found.faults.items() if not kind.startswith("expected 2")} == {
         "not in a folder for a class": ["notes.txt"],
-        "a link to a folder, which DVC leaves out": ["dog"],
+        "a folder that DVC leaves out: a link, *.tmp or __pycache__": ["dog"],
         name: [r"'cat/a\nb.png'", r"'cat/caf\udce9.png'"],
     }
     for name in ("train/cat/1.png", "test/cat/2.png", "val/cat/3.png"):
@@ -224,10 +249,18 @@ def test_what_belongs_to_no_class_is_named(tmp_path: Path) -> None:
         (pictures / name).touch()
     beside = ["cat", "dog", "notes.txt", "test/1.png", "val"]
     assert folder.listed(tmp_path, pictures).faults["not in a folder for a class"] == beside
+    (pictures / "test").rename(tmp_path / "elsewhere")
+    (pictures / "test").symlink_to(tmp_path / "elsewhere")
+    for name in ("caf\u00e9", "cafe\u0301", "a.tmp", "__pycache__"):
+        (pictures / "train" / name).mkdir()
+    faults = folder.listed(tmp_path, pictures).faults
+    left_out = ["test", "train/__pycache__", "train/a.tmp"]
+    assert faults["a folder that DVC leaves out: a link, *.tmp or __pycache__"] == left_out
+    assert faults["two classes with one name, in two forms of Unicode"] == ["caf\u00e9"]
 
 
 def test_the_name_of_a_data_set(clone: Clone) -> None:
-    """Not that of a shipped data set, nor one that YAML or DVC takes for a number or a word, nor one with a space."""
+    """Not that of a shipped data set, nor one that YAML or DVC takes for a number or a word or cannot read."""
     made(clone)
     for name, said in {
         "digits": "without a folder of pictures",
@@ -235,6 +268,7 @@ def test_the_name_of_a_data_set(clone: Clone) -> None:
         "2024-13-45": "got '2024-13-45', expected a letter",
         "True": "none of true, false",
         "a b": "then letters",
+        "été": "all of ASCII",
     }.items():
         place = clone.path / "datasets" / name
         place.mkdir(exist_ok=True)
@@ -277,6 +311,84 @@ def test_a_folder_elsewhere_is_copied(clone: Clone) -> None:
     clone.replace("params.yaml", "dataset: made", "dataset: own")
     clone.run("dvc", "repro", "split")
     assert [np.bincount(arrays(clone, part)[1]).tolist() for part in ("train", "t10k")] == [[80] * 3, [20] * 3]
+
+
+# The process ends in a call of {name} as if it was killed: nothing is tidied up
+KILLED = """
+import argparse, os, shutil
+from pathlib import Path
+from tools import dataset
+{name} = lambda *_: os._exit(9)
+dataset.main(argparse.Namespace(folder=Path("own"), name=None, size=None, test=0.2, seed=0))
+"""
+
+
+def test_a_data_set_is_made_as_a_whole_or_not(clone: Clone) -> None:
+    """Killed while it copies the pictures or writes the lists, it leaves no data set that is half there.
+
+    The next run removes what a killed one has left, which git ignores. The copy of a folder that nobody may write to
+    can be written to.
+    """
+    own, place = clone.path / "own", clone.path / "datasets/own"
+    made(clone).rename(own)
+    place.with_name("made").rmdir()
+    before = sorted((clone.path / "datasets").iterdir())
+    for name in ("shutil.copyfile", "os.fsync"):
+        clone.run(sys.executable, "-c", KILLED.format(name=name), status=9)
+        (left,) = set((clone.path / "datasets").iterdir()) - set(before)
+        assert left.name.startswith("own.")
+        assert clone.run("git", "status", "--short", "datasets").stdout == ""
+    folders = [*own.glob("*"), own]
+    for of in folders:
+        of.chmod(0o555)
+    clone.run(*DATASET[:-1], "own")
+    assert sorted((clone.path / "datasets").iterdir()) == sorted([*before, place])
+    assert sorted(path.name for path in place.iterdir()) == ["dataset.yaml", "pictures", "test.txt"]
+    assert {path.stat().st_mode & 0o200 for path in place.rglob("*")} == {0o200}
+    for of in folders:
+        of.chmod(0o755)  # so that pytest can remove them
+
+
+def test_a_full_disk_leaves_no_data_set(clone: Clone) -> None:
+    """The message names the data set, the file that there was no room for, and the reason; nothing is left."""
+    made(clone).rename(clone.path / "own")
+    alone, mount = ["unshare", "--map-root-user", "--mount", "sh", "-ec"], "mount -t tmpfs -o size=200k none datasets"
+    if subprocess.run([*alone, mount], cwd=clone.path, capture_output=True).returncode:
+        pytest.skip("needs user namespaces, to mount a small disk")
+    command = " ".join(DATASET[:-1])
+    failed = clone.run(*alone, f"{mount}; {command} own || ls -A datasets >&2; false", status=1)
+    assert re.fullmatch(
+        r"error: datasets/own: not made: \[Errno 28\] No space left on device: 'own/.+' -> 'datasets/own\..+'\n",
+        failed.stderr,
+    )
+
+
+def test_a_data_set_stays_in_the_folder_of_data_sets(clone: Clone) -> None:
+    """A NAME that is a path is refused. A folder `pictures` becomes a data set that can be looked at again, and copied.
+
+    What DVC does not follow is refused: a link as the folder of the data set, or as its folder of pictures.
+    """
+    made(clone).rename(clone.path / "pictures")
+    before = sorted(clone.path.rglob("*"))
+    for name in ("../own", str(clone.path / "own"), "a/b", ""):
+        said = clone.run(*DATASET[:-1], "pictures", "--name", name, status=1).stderr
+        assert said.startswith(f"error: --name: got {name!r}, expected a letter")
+    assert sorted(clone.path.rglob("*")) == before
+    for again in ("pictures", "datasets/pictures", "datasets/pictures/pictures"):
+        clone.run(*DATASET[:-1], again)
+    clone.run(*DATASET[:-1], "datasets/pictures", "--name", "other")
+    files = [
+        sorted(path.relative_to(place) for path in place.rglob("*"))
+        for place in (clone.path / "datasets/pictures", clone.path / "datasets/other")
+    ]
+    assert files[0] == files[1]
+    (clone.path / "datasets/other").rename(clone.path / "other")
+    (clone.path / "datasets/other").symlink_to(clone.path / "other")
+    assert "is a link, which DVC does not follow" in clone.run(*DATASET[:-1], "datasets/other", status=1).stderr
+    (clone.path / "datasets/made/pictures").symlink_to(clone.path / "pictures")
+    assert "is a link, which DVC does not follow" in clone.run(*DATASET, status=1).stderr
+    (clone.path / "datasets/made/pictures").unlink()
+    assert "move the classes there, or `dvc pull` them" in clone.run(*DATASET, status=1).stderr
 
 
 def test_a_folder_called_test_is_the_test_part(clone: Clone) -> None:

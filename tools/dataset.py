@@ -11,10 +11,14 @@ what it says of the data. The size is that of the pictures if all have one of up
 
 import argparse
 import io
+import os
+import platform
 import re
 import shutil
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -70,12 +74,13 @@ def main(arguments: argparse.Namespace) -> None:
     if is_drawn := not found.test:
         found.test = drawn(found, names, arguments.test, arguments.seed)
         found.test |= {name for name, twin in found.twins.items() if twin in found.test}
-    if not place.exists():
-        copy(pictures, place)
-    if is_drawn:
-        files.write_whole(place / "test.txt", "".join(f"{name}\n" for name in sorted(found.test)).encode())
+    with whole(place) as home:
+        if pictures != place / "pictures":
+            copy(found, home / "pictures")
+        if is_drawn:
+            files.write_whole(home / "test.txt", "".join(f"{name}\n" for name in sorted(found.test)).encode())
+        write(found, home, shape, images)
     print(f"  in the test part: {sum(name in found.test for name in names):,} pictures{before}")
-    write(found, shape, images)
     if pictures != place / "pictures":
         print(f"  copied to {place / 'pictures'}")
     print(f"{entry.path(place.name)}: say there what the data are. Then\n  dvc add {place / 'pictures'}")
@@ -90,32 +95,61 @@ def places(given: Path, name: str | None) -> tuple[Path, Path]:
     """
     if not given.is_dir():
         raise errors.StageError(f"{given}: no such folder; expected one with a folder of pictures for each class")
-    whole = (given.parent if given.name == "pictures" else given).resolve()
-    is_entry = whole.parent == entry.FOLDER.resolve()
+    whole, home = given.resolve(), entry.FOLDER.resolve()
+    if given.name == "pictures" and whole.parent != home:
+        whole = given.parent.resolve()
+    is_entry = whole.parent == home
     own = whole.name if is_entry else given.resolve().name
-    place = entry.FOLDER / (name or own)
-    if not re.fullmatch(r"[^\W\d_][\w-]*", place.name) or place.name.lower() in WORDS:
+    name = own if name is None else name
+    if not re.fullmatch("[A-Za-z][A-Za-z0-9_-]*", name) or name.lower() in WORDS:
         raise errors.StageError(
-            f"--name: got {place.name!r}, expected a letter, then letters, digits, - and _, and none of"
-            f" {', '.join(WORDS)}"
+            f"--name: got {name!r}, expected a letter, then letters, digits, - and _, all of ASCII, as DVC wants them,"
+            f" and none of {', '.join(WORDS)}"
         )
-    if is_entry and place.name == own:
-        if not (place / "pictures").is_dir():
-            raise errors.StageError(f"{given}: expected the pictures in {place}/pictures/CLASS; move the classes there")
-        return place, place / "pictures"
-    if place.exists():
+    place, pictures = entry.FOLDER / name, entry.FOLDER / own / "pictures" if is_entry else given
+    if place.is_symlink() or (place / "pictures").is_symlink():
+        raise errors.StageError(
+            f"{place}: it, or its folder pictures, is a link, which DVC does not follow; remove the link, and give the"
+            " folder itself, whose pictures are copied"
+        )
+    if not pictures.is_dir():
+        raise errors.StageError(
+            f"{given}: expected the pictures in {pictures}/CLASS; move the classes there, or `dvc pull` them"
+        )
+    if place.exists() and pictures != place / "pictures":
         raise errors.StageError(
             f"{place}: is there already; to add pictures, copy them to {place}/pictures and run "
             f"`python -m tools.dataset {place}`; for another data set, give a --name"
         )
-    return place, given
+    return place, pictures
 
 
-def copy(pictures: Path, place: Path) -> None:
-    """Copy the folder `pictures` to `place`, which is new: all of it, without hidden files, or nothing."""
-    with tempfile.TemporaryDirectory(dir=place.parent) as made:
-        shutil.copytree(pictures, Path(made, place.name, "pictures"), ignore=shutil.ignore_patterns(".*"))
-        Path(made, place.name).rename(place)
+@contextmanager
+def whole(place: Path) -> Iterator[Path]:
+    """Give the folder `place`, or a new one to fill, which becomes `place` at the end: all of it or nothing.
+
+    What a killed run has left is removed by the next one. Raises StageError if the new one cannot be made.
+    """
+    if place.exists():
+        yield place
+        return
+    files.remove_stale(place.parent)
+    mine = f".{platform.node()}.{os.getpid()}.tmp"  # as files.write_whole has it; git and DVC ignore it
+    with tempfile.TemporaryDirectory(mine, f"{place.name}.", place.parent) as made:
+        new = Path(made, place.name)
+        try:
+            new.mkdir()
+            yield new
+            new.rename(place)
+        except OSError as error:
+            raise errors.StageError(f"{place}: not made: {error}") from None
+
+
+def copy(found: folder.Folder, pictures: Path) -> None:
+    """Copy the pictures that were `found`, and nothing else, to the new folder `pictures`, where the user may write."""
+    for name in tqdm(found.labels, "copy", leave=False, disable=None):
+        (pictures / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(found.pictures / name, pictures / name)
 
 
 def shape_of(found: folder.Folder, size: int) -> list[int]:
@@ -154,9 +188,9 @@ def drawn(found: folder.Folder, names: list[str], share: float, seed: int) -> se
     return {name for name, is_test in zip(names, chosen, strict=True) if is_test}
 
 
-def write(found: folder.Folder, shape: list[int], images: np.ndarray) -> None:
-    """Write the entry of the folder that was `found`; of one that is there, only what follows from the pictures."""
-    path = entry.path(found.place.name)
+def write(found: folder.Folder, home: Path, shape: list[int], images: np.ndarray) -> None:
+    """Write the entry in `home` of what was `found`; of one that is there, only what follows from the pictures."""
+    path = home / "dataset.yaml"
     yaml, text = YAML(), io.StringIO()
     yaml.width = 120
     # ink on black paper can be drawn on the page; so can no photograph
@@ -172,7 +206,9 @@ def write(found: folder.Folder, shape: list[int], images: np.ndarray) -> None:
     }
     if path.is_file():
         values = yaml.load(path.read_text(encoding="utf-8"))
-    values |= {"shape": shape, "classes": found.classes} | ({"drawing": "none"} if shape[0] == 3 else {})
+    values |= {"shape": shape} | ({"drawing": "none"} if shape[0] == 3 else {})
+    if sorted(values.get("classes", [])) != found.classes:  # or else their order is the user's
+        values["classes"] = found.classes
     yaml.dump(values, text)
     files.write_whole(path, text.getvalue().encode())
 

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import platform
+import shutil
 import tokenize
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -46,7 +47,8 @@ def write_whole(path: Path, content: bytes) -> None:
 def remove_stale(folder: Path, names: str = "*") -> None:
     """Remove the temporary files of `write_whole` for `names` (a pattern) in `folder` that killed processes have left.
 
-    Processes of other machines are not looked at: they may share the folder.
+    Folders of such names, too: tools.dataset fills them. Processes of other machines are not looked at: they may share
+    the folder.
     """
     for temporary in folder.glob(f"{names}.{glob.escape(platform.node())}.*.tmp"):
         process = temporary.suffixes[-2][1:]
@@ -54,7 +56,7 @@ def remove_stale(folder: Path, names: str = "*") -> None:
             if process.isdecimal():
                 os.kill(int(process), 0)  # asks whether there is such a process
         except ProcessLookupError:
-            temporary.unlink(missing_ok=True)
+            shutil.rmtree(temporary) if temporary.is_dir() else temporary.unlink(missing_ok=True)
         except PermissionError:
             pass  # there is, of another user
 

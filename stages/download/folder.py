@@ -8,6 +8,7 @@ import csv
 import hashlib
 import io
 import struct
+import unicodedata
 import warnings
 from collections import Counter
 from dataclasses import dataclass, field
@@ -62,7 +63,7 @@ def listed(place: Path, pictures: Path) -> Folder:
     """Return what is in the folders `place` and `pictures`, by the names of the files alone."""
     found = Folder(place, pictures)
     roots = [(pictures, False)]
-    if any(path.is_dir() for path in (pictures / "test").glob("*")):  # or else `test` is a class
+    if any(path.is_dir() for path in (pictures / "test").glob("[!.]*")):  # or else `test` is a class
         roots = [(pictures / "train" if (pictures / "train").is_dir() else pictures, False), (pictures / "test", True)]
     _find_classes(found, {root for root, _ in roots})
     for root, is_test in roots:
@@ -94,13 +95,17 @@ def _find_classes(found: Folder, roots: set[Path]) -> None:
     """Note as classes the folders in `roots`, and as faults what else is there or beside them."""
     pictures = found.pictures
     inside = {path for root in {pictures, *roots} if root.is_dir() for path in root.glob("[!.]*")}
-    for path in sorted(inside - roots):
-        if path.parent not in roots or not path.is_dir():
-            found.fault("not in a folder for a class", path.relative_to(pictures).as_posix())
-        elif path.is_symlink():
-            found.fault("a link to a folder, which DVC leaves out", path.relative_to(pictures).as_posix())
-        else:
+    for path in sorted((inside | roots) - {pictures}):
+        of = path.relative_to(pictures).as_posix()
+        if path not in roots and (path.parent not in roots or not path.is_dir()):
+            found.fault("not in a folder for a class", of)
+        elif path.is_symlink() or path.suffix == ".tmp" or path.name == "__pycache__":  # see .dvcignore
+            found.fault("a folder that DVC leaves out: a link, *.tmp or __pycache__", of)
+        elif path not in roots:
             found.classes = sorted({*found.classes, path.name})
+    for name, count in Counter(unicodedata.normalize("NFC", name) for name in found.classes).items():
+        if count > 1:  # such as that of a Mac and that of another system
+            found.fault("two classes with one name, in two forms of Unicode", name)
 
 
 def _read_groups(found: Folder) -> None:
@@ -139,7 +144,8 @@ def arrays(place: Path, data: raw.Description) -> dict[str, np.ndarray]:
         found.fault("a class that is not both in dataset.yaml and in the folder; run `python -m tools.dataset`", name)
     names, images = read_all(found, data.shape)
     found.refuse()
-    labels = np.array([found.labels[name] for name in names], dtype=np.uint8)
+    order = [data.classes.index(name) for name in found.classes]  # whoever edits dataset.yaml may order the classes
+    labels = np.array([order[found.labels[name]] for name in names], dtype=np.uint8)
     middle = sum(name not in found.test for name in names)
     made: dict[str, np.ndarray] = {}
     for part, rows in (("train", slice(middle)), ("t10k", slice(middle, None))):

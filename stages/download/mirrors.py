@@ -210,9 +210,9 @@ def unpack(packed: bytes, file: File) -> bytes:
     return content
 
 
-def _public(mirror: str) -> str:
-    """Return `mirror` without a name and password that it may hold, also where it is no URL that can be parsed."""
-    return re.sub(r"(?<=://).*@", "", mirror)
+def _public(text: str) -> str:
+    """Return `text` without a name and password that its URL may hold, also where that cannot be parsed."""
+    return re.sub(r"(?s)(?<=://).*@", "", text)
 
 
 def _reason(error: Exception) -> str:
@@ -220,4 +220,4 @@ def _reason(error: Exception) -> str:
         return f"answered {error.response.status_code} {error.response.reason}"
     # requests wraps urllib3's error, whose own text ends in what went wrong
     inner = getattr(error.args[0], "reason", error.args[0]) if error.args else error
-    return f"{type(error).__name__}: {str(inner).rpartition(': ')[2]}"
+    return _public(f"{type(error).__name__}: {str(inner).rpartition(': ')[2]}")  # it may name the proxy
