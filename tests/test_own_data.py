@@ -305,6 +305,7 @@ def test_a_folder_elsewhere_is_copied(clone: Clone) -> None:
     assert copied == sorted(path.relative_to(own) for path in own.glob("**/[!.]*"))
     assert sorted(path.name for path in place.iterdir()) == ["dataset.yaml", "pictures", "test.txt"]
     assert "datasets/own: is there already; to add pictures, copy them to" in clone.run(*own_data, status=1).stderr
+    assert "datasets/mnist: is there already; for another" in clone.run(*own_data, "--name", "mnist", status=1).stderr
     clone.run(*own_data, "--name", "other")
     assert (clone.path / "datasets/other/test.txt").read_bytes() == (place / "test.txt").read_bytes()
     clone.run("dvc", "add", "datasets/own/pictures")

@@ -117,10 +117,9 @@ def places(given: Path, name: str | None) -> tuple[Path, Path]:
             f"{given}: expected the pictures in {pictures}/CLASS; move the classes there, or `dvc pull` them"
         )
     if place.exists() and pictures != place / "pictures":
-        raise errors.StageError(
-            f"{place}: is there already; to add pictures, copy them to {place}/pictures and run "
-            f"`python -m tools.dataset {place}`; for another data set, give a --name"
-        )
+        more = f"; to add pictures, copy them to {place}/pictures and run `python -m tools.dataset {place}`"
+        more = more if (place / "pictures").is_dir() else ""
+        raise errors.StageError(f"{place}: is there already{more}; for another data set, give another --name")
     return place, pictures
 
 
