@@ -468,9 +468,11 @@ def test_long_names_of_classes(browser: Browser, finished: Clone, tmp_path: Path
 
 
 def test_colours_that_the_system_chooses(browser: Browser, finished: Clone) -> None:
-    """With forced colours, the bars of the probabilities are still there."""
+    """With forced colours, the bars of the probabilities are still there, and the edge of the square to draw in."""
     tab = browser.new_page(forced_colors="active")
     tab.goto((finished.path / "report/index.html").as_uri())
+    edge = np.asarray(Image.open(io.BytesIO(tab.locator("#square").screenshot())).convert("L")).astype(int)[200, :20]
+    assert np.ptp(edge) > 60
     tab.locator("#digits button").first.click()
     pixels = np.asarray(Image.open(io.BytesIO(tab.locator("#bars .most .bar").screenshot())).convert("RGB")).astype(int)
     assert np.ptp(pixels, axis=2).max() > 60
