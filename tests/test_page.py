@@ -414,7 +414,10 @@ def test_what_is_chosen_is_marked(tab: Page, finished: Clone) -> None:
 
 
 def test_a_phone(browser: Browser, finished: Clone) -> None:
-    """One finger draws, and a second one changes nothing; a tap on a chart shows its values."""
+    """One finger draws, and a second one changes nothing; a tap on a chart shows its values.
+
+    A touch beside a mouse or a pen changes nothing either.
+    """
     tab = browser.new_page(viewport={"width": 390, "height": 844}, has_touch=True)
     said: list[str] = []
     tab.on("pageerror", lambda error: said.append(str(error)))
@@ -443,6 +446,22 @@ def test_a_phone(browser: Browser, finished: Clone) -> None:
     touch("touchMove", resting, at[1])
     touch("touchEnd")
     assert tab.evaluate("drawing.strokes.length") == 1
+    tab.mouse.move(at[0]["x"], at[0]["y"])
+    tab.mouse.down()
+    touch("touchStart", other[0])
+    touch("touchMove", other[1])
+    touch("touchEnd")
+    tab.mouse.move(at[1]["x"], at[1]["y"])
+    tab.mouse.up()
+    points = tab.evaluate("drawing.strokes.map(({ points }) => points.map(([x, y]) => [x / WIDTH, y / WIDTH]))")
+    assert np.abs(np.array(points) - [[(0.3, 0.2), (0.3, 0.7)]] * 2).max() < 0.01
+    touch("touchStart", other[0])
+    for kind, point in (("mousePressed", at[0]), ("mouseMoved", at[1]), ("mouseReleased", at[1])):
+        client.send("Input.dispatchMouseEvent", {"type": kind, "button": "left", "pointerType": "pen", **point})
+    touch("touchMove", other[1])
+    touch("touchEnd")
+    points = tab.evaluate("drawing.strokes.at(-1).points.map(([x, y]) => [x / WIDTH, y / WIDTH])")
+    assert np.abs(np.array(points) - [(0.3, 0.2), (0.3, 0.7)]).max() < 0.01
     for chart in tab.locator("figure.chart").all():
         chart.locator("svg").tap()
         assert "Point at" not in chart.locator("output").inner_text()

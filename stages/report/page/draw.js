@@ -122,22 +122,26 @@ function pointOf(event) {
 }
 
 function drawWithPointer() {
-  let due = false, stroke = null;
-  const isDrawing = (event) => event.isPrimary && square.hasPointerCapture(event.pointerId); // the first finger
+  let due = false, stroke = null, pointer = null; // pointer: the number of the one that draws
   square.addEventListener("pointerdown", (event) => {
-    if (event.button || !event.isPrimary) return;
+    if (event.button || !event.isPrimary || (pointer !== null && event.pointerType !== "pen")) return; // no palm
     square.setPointerCapture(event.pointerId);
+    pointer = event.pointerId;
     stroke = begin(pointOf(event));
     update();
   });
   square.addEventListener("pointermove", (event) => {
-    if (!isDrawing(event)) return;
+    if (event.pointerId !== pointer) return;
     const moves = event.getCoalescedEvents?.() ?? [];
     stroke.points.push(...(moves.length ? moves : [event]).map(pointOf));
     if (!due) requestAnimationFrame(() => ((due = false), update()));
     due = true;
   });
-  square.addEventListener("pointerup", (event) => isDrawing(event) && update());
+  ["pointerup", "pointercancel", "lostpointercapture"].forEach((end) => square.addEventListener(end, (event) => {
+    if (event.pointerId !== pointer) return;
+    pointer = null;
+    update();
+  }));
 }
 
 // The arrow keys move a pen, space puts it down and lifts it
