@@ -230,6 +230,15 @@ def test_a_digit_is_changed(tab: Page, finished: Clone) -> None:
     assert about.inner_text() == ""
 
 
+def test_a_click_is_a_dot(tab: Page) -> None:
+    """A stroke of no length has ink, too, so that what undo takes back was to be seen."""
+    tab.locator("#clear").click()
+    tab.locator("#square").click()
+    assert tab.locator("#answer").inner_text() != "Draw a digit."
+    tab.locator("#undo").click()
+    assert tab.locator("#answer").inner_text() == "Draw a digit."
+
+
 def test_undo_while_a_stroke_is_drawn(tab: Page) -> None:
     """What is drawn of it then, and its rest, are gone; the stroke before is as it was."""
     tab.locator("#clear").click()

@@ -15,7 +15,7 @@ function redraw() {
   for (const { points, erases } of drawing.strokes) {
     pen.strokeStyle = erases ? "#000" : "#fff";
     pen.beginPath();
-    pen.moveTo(...points[0]);
+    pen.moveTo(points[0][0], points[0][1] + 0.01); // a line of no length has no ink
     points.forEach((point) => pen.lineTo(...point));
     pen.stroke();
   }
