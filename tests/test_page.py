@@ -366,6 +366,23 @@ def test_what_is_no_digit(tab: Page) -> None:
     assert tab.evaluate("[INK / 255, DIRT, WIDEST, CLEAR]") == [ink.INK, ink.DIRT, predict.WIDEST, predict.CLEAR]
 
 
+def test_what_was_said_is_not_said_again(tab: Page) -> None:
+    """While the answer stays the same, nothing changes where a screen reader listens."""
+    tab.locator("#clear").click()
+    tab.evaluate(
+        """() => { window.said = [];
+        window.listener = new MutationObserver((changes) => said.push(...changes.map((of) => of.target.id)));
+        listener.observe(document.querySelector("[role=status]"), { childList: true, subtree: true }); }"""
+    )
+    tab.locator("#square").focus()
+    tab.keyboard.press("ArrowDown")
+    assert tab.evaluate("new Promise((after) => setTimeout(() => after(said)))") == []
+    tab.keyboard.press(" ")
+    assert "answer" in tab.evaluate("new Promise((after) => setTimeout(() => after(said)))")
+    tab.evaluate("listener.disconnect()")
+    tab.locator("#clear").click()
+
+
 def test_the_keyboard_draws(tab: Page) -> None:
     """Without a mouse: arrows move, space puts the pen down; the arrow keys go through cells and digits, too."""
     tab.locator("#square").focus()

@@ -192,7 +192,7 @@ def check_both(browser: Browser, clone: Clone) -> None:
         assert titles == [f"no. {row}" for row in alone]
         assert alone
         tab.locator("#digits button").first.click()
-        for net, verdict in ((number, "Classified as labelled."), (1 - number, "Classified not as labelled.")):
+        for net, verdict in ((number, "Classified as labelled."), (1 - number, "Misclassified.")):
             tab.locator("[name=net]").nth(net).check()
             assert verdict in tab.locator("#about").inner_text()
     assert tab.locator(".matrix").count() == 2

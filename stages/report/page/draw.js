@@ -58,13 +58,15 @@ function update() {
 }
 
 function say(answer, probabilities) {
-  document.getElementById("answer").textContent = answer;
   const label = drawing.row === null ? null : labels[drawing.row];
   const changed = drawing.strokes.length ? ", changed" : "";
   const right = probabilities && probabilities.indexOf(Math.max(...probabilities)) === label;
-  const verdict = probabilities ? ` Classified ${right ? "" : "not "}as labelled.` : "";
-  document.getElementById("about").textContent =
-    label === null ? "" : `Test ${data.noun} ${drawing.row}${changed}: label ${NAMES[label]}.${verdict}`;
+  const verdict = !probabilities ? "" : right ? " Classified as labelled." : " Misclassified.";
+  const about = label === null ? "" : `Test ${data.noun} ${drawing.row}${changed}: label ${NAMES[label]}.${verdict}`;
+  for (const [name, text] of Object.entries({ answer, about })) {
+    const place = document.getElementById(name);
+    if (place.textContent !== text) place.textContent = text; // a screen reader reads out whatever is set
+  }
 }
 
 function showBars(probabilities) {
