@@ -15,7 +15,7 @@ function showPixels(canvas, image) {
 }
 
 function canvasOf(image) {
-  const canvas = element("canvas", { width: WIDE, height: HIGH, className: DRAWN ? "ink" : "" });
+  const canvas = element("canvas", { width: WIDE, height: HIGH, className: ON_BLACK ? "ink" : "" });
   showPixels(canvas, image);
   return canvas;
 }
