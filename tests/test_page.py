@@ -525,7 +525,7 @@ def test_colours_that_the_system_chooses(browser: Browser, finished: Clone) -> N
 
 
 def test_a_chart_of_many_classes_and_one_without_errors(tab: Page) -> None:
-    """The bars of 26 classes stand side by side, and an error rate of 0 is drawn at the axis."""
+    """The bars of 26 classes stand side by side, and an error rate of 0 is drawn at the axis, which says 0%."""
     bars = tab.evaluate(
         """() => { const points = Array.from({ length: 26 }, (_, x) => ({ x, y: 0.1, values: {} }));
         const series = ["one", "two"].map((name) => ({ name, kind: "bars", points }));
@@ -539,9 +539,25 @@ def test_a_chart_of_many_classes_and_one_without_errors(tab: Page) -> None:
     heights = tab.evaluate(
         """() => { const points = [0.5, 0.1, 0].map((y, x) => ({ x, y, values: {} }));
         const drawn = chart({ title: "", series: [{ name: "", kind: "line", points }], x: { label: "" }, y: ERROR });
-        return [...drawn.querySelectorAll(".series circle")].map((of) => of.cy.baseVal.value); }"""
+        const ticks = [...drawn.querySelectorAll("text")].filter((of) => of.textContent.endsWith("%"));
+        const places = Object.fromEntries(ticks.map((of) => [of.textContent, of.y.baseVal[0].value - 4]));
+        return [places, ...[...drawn.querySelectorAll(".series circle")].map((of) => of.cy.baseVal.value)]; }"""
     )
+    places, *heights = heights
     assert heights[0] < heights[1] < heights[2] == 290 - 46
+    assert heights[1:] == [places["10%"], places["0%"]]
+    assert all(high <= 290 - 46 - 20 for text, high in places.items() if text != "0%")
+
+
+def test_a_chart_of_equal_values(tab: Page) -> None:
+    """Its axis names the one value, and no other such as 200%."""
+    ticks = tab.evaluate(
+        """() => { const points = [0, 1].map((x) => ({ x, y: 1, values: {} }));
+        const series = [{ name: "", kind: "dots", points }];
+        const drawn = chart({ title: "", series, x: { label: "" }, y: { label: "", text: tick } });
+        return [...drawn.querySelectorAll("text")].map((of) => of.textContent).filter((text) => /%/.test(text)); }"""
+    )
+    assert ticks == ["100%"]
 
 
 def test_values_are_under_the_pointer(tab: Page, finished: Clone) -> None:

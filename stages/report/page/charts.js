@@ -28,12 +28,13 @@ function scaleOf({ log, from, to, integer }, values, start, end) {
   const of = log ? Math.log10 : (value) => value;
   const finite = values.filter((value) => Number.isFinite(value) && (!log || value > 0));
   const low = from ?? Math.min(...finite), high = to ?? Math.max(...finite, from ?? -Infinity);
-  const room = (of(high) - of(low)) * 0.04 || 1;
-  const [bottom, top] = [from === undefined ? of(low) - room : of(low), to === undefined ? of(high) + room : of(high)];
-  const share = (value) => (log && value <= 0 ? 0 : (of(value) - bottom) / (top - bottom)); // no error: at the axis
+  const room = (of(high) - of(low)) * 0.04 || 1, zero = log && values.includes(0); // no error: at the axis
+  const [least, top] = [from === undefined ? of(low) - room : of(low), to === undefined ? of(high) + room : of(high)];
+  const bottom = zero ? least - 0.2 * (top - least) : least;
+  const share = (value) => (log && value <= 0 ? 0 : (of(value) - bottom) / (top - bottom));
   const place = (value) => start + share(value) * (end - start);
-  const ticks = log ? decades(bottom, top) : steps(bottom, top, integer ? 1 : undefined);
-  return Object.assign(place, { from: low, to: high, ticks });
+  const ticks = low === high ? [low] : log ? decades(least, top) : steps(least, top, integer ? 1 : undefined);
+  return Object.assign(place, { from: low, to: high, ticks: zero ? [0, ...ticks] : ticks });
 }
 
 function steps(bottom, top, given) {
