@@ -3,7 +3,7 @@
 const AREA = { width: 440, height: 290, left: 70, right: 26, top: 12, bottom: 46 };
 
 // A figure of `series`: [{name, kind: "line" | "dots" | "bars" | "spread", points: [{x, y, low, high, values}]}, …], with
-// `values` as {name: text}; `x` and `y`: {label, text, log, from, to, integer}; `identity` draws the line y = x.
+// `values` as {name: text}; `x` and `y`: {label, text, log, from, to, integer}; `identity` names the line y = x.
 // From `low` to `high` is a band around a line and around a mean of kind "spread", and an interval of a dot.
 function chart({ title, x, y, series, identity }) {
   const points = series.flatMap((of) => of.points);
@@ -19,6 +19,7 @@ function chart({ title, x, y, series, identity }) {
   const values = element("output", { className: "values", textContent: "Point at the chart, or tap it, to see its values." });
   valuesUnderPointer(drawn, marks, values);
   const keys = series.map((of, number) => element("span", { className: classOf("key", of, number) }, of.name));
+  if (identity) keys.push(element("span", { className: "key line dashed s3" }, identity));
   const legend = element("p", { className: "legend" }, ...keys), caption = element("figcaption", {}, title);
   return element("figure", { className: "chart" }, caption, legend, drawn, values, tableOf(title, series));
 }
