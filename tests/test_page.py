@@ -191,7 +191,7 @@ def test_the_test_digits_in_the_page(tab: Page, finished: Clone) -> None:
 
 
 def test_a_click_on_each_cell(tab: Page, finished: Clone) -> None:
-    """Each of the 100 cells shows as many digits as it counts, all of that label and that class."""
+    """Each of the 100 cells shows as many digits as it counts, all of that label and that class, as each says."""
     rows = evaluated(finished)
     cells = tab.locator(".matrix button")
     assert cells.count() == 100
@@ -199,7 +199,7 @@ def test_a_click_on_each_cell(tab: Page, finished: Clone) -> None:
         expected = np.flatnonzero((rows["actual"] == at // 10) & (rows["predicted"] == at % 10))
         cells.nth(at).click()
         titles = tab.locator("#digits button").evaluate_all("buttons => buttons.map(b => b.title)")
-        assert titles == [f"no. {row}" for row in expected]
+        assert titles == [f"no. {row}: label {at // 10}, predicted {at % 10}" for row in expected]
         assert cells.nth(at).inner_text() == (str(len(expected)) if len(expected) else "·")
 
 
@@ -207,7 +207,7 @@ def test_a_digit_is_changed(tab: Page, finished: Clone) -> None:
     """A click shows number, label and probabilities; with the eraser the answer turns, and undo brings it back."""
     row = int(np.flatnonzero((rows := evaluated(finished))["actual"] == 7)[0])
     tab.locator(".matrix tbody tr").nth(7).locator("button").nth(int(rows["predicted"][row])).click()
-    tab.locator(f"#digits button[title='no. {row}']").click()
+    tab.locator(f"#digits button[title^='no. {row}:']").click()
     about, answer, bars = (tab.locator(name) for name in ("#about", "#answer", "#bars"))
     assert about.inner_text().startswith(f"Test digit {row}: label 7.")
     before = answer.inner_text(), bars.inner_text()
@@ -430,8 +430,8 @@ def test_what_is_chosen_is_marked(tab: Page, finished: Clone) -> None:
     assert pressed.count() == 1
     least = np.flatnonzero((rows["actual"] == 3) & (rows["predicted"] == 3))
     row = least[rows["probability"][least].argmin()]
-    tab.locator(f"#digits button[title='no. {row}']").click()
-    assert tab.locator("#digits [aria-current]").get_attribute("title") == f"no. {row}"
+    tab.locator(f"#digits button[title^='no. {row}:']").click()
+    assert tab.locator("#digits [aria-current]").get_attribute("title") == f"no. {row}: label 3, predicted 3"
     assert tab.evaluate("unsure => answerOf(unsure, seen())", [0.1, 0.2, 0, 0.7, *[0] * 6]) == "3, with 70.0%."
     tab.locator("#clear").click()
     assert tab.locator("#digits [aria-current]").count() == 0

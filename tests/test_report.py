@@ -205,7 +205,8 @@ def check_both(browser: Browser, clone: Clone) -> None:
         alone = [row for row, (this, that) in enumerate(zip(these, those, strict=True)) if this and not that]
         tab.locator("#groups button").nth(number).click()
         titles = tab.locator("#digits button").evaluate_all("buttons => buttons.map(b => b.title)")
-        assert titles == [f"no. {row}" for row in alone]
+        assert [title.split(":")[0] for title in titles] == [f"no. {row}" for row in alone]
+        assert re.search(rf": label (\d),.* {('main', 'the workspace')[number]} predicted \1(,|$)", titles[0])
         assert alone
         tab.locator("#digits button").first.click()
         for net, verdict in ((number, "Classified as labelled."), (1 - number, "Misclassified.")):
