@@ -383,6 +383,17 @@ def test_what_was_said_is_not_said_again(tab: Page) -> None:
     tab.locator("#clear").click()
 
 
+def test_the_page_on_paper(browser: Browser, finished: Clone) -> None:
+    """What one can only use on a screen is not printed; each matrix is."""
+    tab = browser.new_page()
+    tab.goto((finished.path / "report/index.html").as_uri())
+    tab.emulate_media(media="print")
+    for name, shown in ((".tools", False), ("#keys", False), (".values", False), ("summary", False), (".matrix", True)):
+        assert [of.is_visible() for of in tab.locator(name).all()] == [shown] * tab.locator(name).count()
+        assert tab.locator(name).count()
+    tab.close()
+
+
 def test_the_keyboard_draws(tab: Page) -> None:
     """Without a mouse: arrows move, space puts the pen down; the arrow keys go through cells and digits, too."""
     tab.locator("#square").focus()
