@@ -453,7 +453,7 @@ def test_what_is_chosen_is_marked(tab: Page, finished: Clone) -> None:
 def test_a_phone(browser: Browser, finished: Clone) -> None:
     """One finger draws, and a second one changes nothing; a tap on a chart shows its values.
 
-    A touch beside a mouse or a pen changes nothing either.
+    A touch beside a mouse or a pen changes nothing either. The answer is straight below the square.
     """
     tab = browser.new_page(viewport={"width": 390, "height": 844}, has_touch=True)
     said: list[str] = []
@@ -499,6 +499,9 @@ def test_a_phone(browser: Browser, finished: Clone) -> None:
     touch("touchEnd")
     points = tab.evaluate("drawing.strokes.at(-1).points.map(([x, y]) => [x / WIDTH, y / WIDTH])")
     assert np.abs(np.array(points) - [(0.3, 0.2), (0.3, 0.7)]).max() < 0.01
+    answer = tab.locator("#answer").bounding_box()
+    assert answer is not None
+    assert 0 < answer["y"] - box["y"] - box["height"] < 20
     for chart in tab.locator("figure.chart").all():
         chart.locator("svg").tap()
         assert "Point at" not in chart.locator("output").inner_text()
