@@ -359,6 +359,7 @@ def test_other_data_are_told(finished: Clone, tmp_path: Path, monkeypatch: pytes
     first, same = runs.load("HEAD"), dataclasses.replace(runs.load(None), weights="0")
     assert comparison.verdict(first, same, 3, 1, 0.5).endswith("the code does, or the data, or the device.")
     (clone.path / "dvc.lock").write_text(lock.replace(digest[1], f"{'0' * 32}.dir"))
+    assert comparison.verdict(first, same, 1, 3, 0.5).startswith(f"1 image is right only in {first.name}, 3 only in")
     said = comparison.verdict(first, same, 3, 1, 0.5)
     assert said.endswith("The data in data/raw differ: if the test images do, too, this comparison says nothing.")
 

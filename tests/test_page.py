@@ -191,7 +191,7 @@ def test_the_test_digits_in_the_page(tab: Page, finished: Clone) -> None:
 
 
 def test_a_click_on_each_cell(tab: Page, finished: Clone) -> None:
-    """Each of the 100 cells shows as many digits as it counts, all of that label and that class."""
+    """Each of the 100 cells shows as many digits as it counts, all of that label and that class, as each says."""
     rows = evaluated(finished)
     cells = tab.locator(".matrix button")
     assert cells.count() == 100
@@ -199,7 +199,7 @@ def test_a_click_on_each_cell(tab: Page, finished: Clone) -> None:
         expected = np.flatnonzero((rows["actual"] == at // 10) & (rows["predicted"] == at % 10))
         cells.nth(at).click()
         titles = tab.locator("#digits button").evaluate_all("buttons => buttons.map(b => b.title)")
-        assert titles == [f"no. {row}" for row in expected]
+        assert titles == [f"no. {row}: label {at // 10}, predicted {at % 10}" for row in expected]
         assert cells.nth(at).inner_text() == (str(len(expected)) if len(expected) else "·")
 
 
@@ -207,7 +207,7 @@ def test_a_digit_is_changed(tab: Page, finished: Clone) -> None:
     """A click shows number, label and probabilities; with the eraser the answer turns, and undo brings it back."""
     row = int(np.flatnonzero((rows := evaluated(finished))["actual"] == 7)[0])
     tab.locator(".matrix tbody tr").nth(7).locator("button").nth(int(rows["predicted"][row])).click()
-    tab.locator(f"#digits button[title='no. {row}']").click()
+    tab.locator(f"#digits button[title^='no. {row}:']").click()
     about, answer, bars = (tab.locator(name) for name in ("#about", "#answer", "#bars"))
     assert about.inner_text().startswith(f"Test digit {row}: label 7.")
     before = answer.inner_text(), bars.inner_text()
@@ -228,6 +228,15 @@ def test_a_digit_is_changed(tab: Page, finished: Clone) -> None:
     tab.locator("#clear").click()
     assert answer.inner_text() == "Draw a digit."
     assert about.inner_text() == ""
+
+
+def test_a_click_is_a_dot(tab: Page) -> None:
+    """A stroke of no length has ink, too, so that what undo takes back was to be seen."""
+    tab.locator("#clear").click()
+    tab.locator("#square").click()
+    assert tab.locator("#answer").inner_text() != "Draw a digit."
+    tab.locator("#undo").click()
+    assert tab.locator("#answer").inner_text() == "Draw a digit."
 
 
 def test_undo_while_a_stroke_is_drawn(tab: Page) -> None:
@@ -357,6 +366,34 @@ def test_what_is_no_digit(tab: Page) -> None:
     assert tab.evaluate("[INK / 255, DIRT, WIDEST, CLEAR]") == [ink.INK, ink.DIRT, predict.WIDEST, predict.CLEAR]
 
 
+def test_what_was_said_is_not_said_again(tab: Page) -> None:
+    """While the answer stays the same, nothing changes where a screen reader listens."""
+    tab.locator("#clear").click()
+    tab.evaluate(
+        """() => { window.said = [];
+        window.listener = new MutationObserver((changes) => said.push(...changes.map((of) => of.target.id)));
+        listener.observe(document.querySelector("[role=status]"), { childList: true, subtree: true }); }"""
+    )
+    tab.locator("#square").focus()
+    tab.keyboard.press("ArrowDown")
+    assert tab.evaluate("new Promise((after) => setTimeout(() => after(said)))") == []
+    tab.keyboard.press(" ")
+    assert "answer" in tab.evaluate("new Promise((after) => setTimeout(() => after(said)))")
+    tab.evaluate("listener.disconnect()")
+    tab.locator("#clear").click()
+
+
+def test_the_page_on_paper(browser: Browser, finished: Clone) -> None:
+    """What one can only use on a screen is not printed; each matrix is."""
+    tab = browser.new_page()
+    tab.goto((finished.path / "report/index.html").as_uri())
+    tab.emulate_media(media="print")
+    for name, shown in ((".tools", False), ("#keys", False), (".values", False), ("summary", False), (".matrix", True)):
+        assert [of.is_visible() for of in tab.locator(name).all()] == [shown] * tab.locator(name).count()
+        assert tab.locator(name).count()
+    tab.close()
+
+
 def test_the_keyboard_draws(tab: Page) -> None:
     """Without a mouse: arrows move, space puts the pen down; the arrow keys go through cells and digits, too."""
     tab.locator("#square").focus()
@@ -404,8 +441,8 @@ def test_what_is_chosen_is_marked(tab: Page, finished: Clone) -> None:
     assert pressed.count() == 1
     least = np.flatnonzero((rows["actual"] == 3) & (rows["predicted"] == 3))
     row = least[rows["probability"][least].argmin()]
-    tab.locator(f"#digits button[title='no. {row}']").click()
-    assert tab.locator("#digits [aria-current]").get_attribute("title") == f"no. {row}"
+    tab.locator(f"#digits button[title^='no. {row}:']").click()
+    assert tab.locator("#digits [aria-current]").get_attribute("title") == f"no. {row}: label 3, predicted 3"
     assert tab.evaluate("unsure => answerOf(unsure, seen())", [0.1, 0.2, 0, 0.7, *[0] * 6]) == "3, with 70.0%."
     tab.locator("#clear").click()
     assert tab.locator("#digits [aria-current]").count() == 0
@@ -414,7 +451,10 @@ def test_what_is_chosen_is_marked(tab: Page, finished: Clone) -> None:
 
 
 def test_a_phone(browser: Browser, finished: Clone) -> None:
-    """One finger draws, and a second one changes nothing; a tap on a chart shows its values."""
+    """One finger draws, and a second one changes nothing; a tap on a chart shows its values.
+
+    A touch beside a mouse or a pen changes nothing either. The answer is straight below the square.
+    """
     tab = browser.new_page(viewport={"width": 390, "height": 844}, has_touch=True)
     said: list[str] = []
     tab.on("pageerror", lambda error: said.append(str(error)))
@@ -443,6 +483,25 @@ def test_a_phone(browser: Browser, finished: Clone) -> None:
     touch("touchMove", resting, at[1])
     touch("touchEnd")
     assert tab.evaluate("drawing.strokes.length") == 1
+    tab.mouse.move(at[0]["x"], at[0]["y"])
+    tab.mouse.down()
+    touch("touchStart", other[0])
+    touch("touchMove", other[1])
+    touch("touchEnd")
+    tab.mouse.move(at[1]["x"], at[1]["y"])
+    tab.mouse.up()
+    points = tab.evaluate("drawing.strokes.map(({ points }) => points.map(([x, y]) => [x / WIDTH, y / WIDTH]))")
+    assert np.abs(np.array(points) - [[(0.3, 0.2), (0.3, 0.7)]] * 2).max() < 0.01
+    touch("touchStart", other[0])
+    for kind, point in (("mousePressed", at[0]), ("mouseMoved", at[1]), ("mouseReleased", at[1])):
+        client.send("Input.dispatchMouseEvent", {"type": kind, "button": "left", "pointerType": "pen", **point})
+    touch("touchMove", other[1])
+    touch("touchEnd")
+    points = tab.evaluate("drawing.strokes.at(-1).points.map(([x, y]) => [x / WIDTH, y / WIDTH])")
+    assert np.abs(np.array(points) - [(0.3, 0.2), (0.3, 0.7)]).max() < 0.01
+    answer = tab.locator("#answer").bounding_box()
+    assert answer is not None
+    assert 0 < answer["y"] - box["y"] - box["height"] < 20
     for chart in tab.locator("figure.chart").all():
         chart.locator("svg").tap()
         assert "Point at" not in chart.locator("output").inner_text()
@@ -468,9 +527,11 @@ def test_long_names_of_classes(browser: Browser, finished: Clone, tmp_path: Path
 
 
 def test_colours_that_the_system_chooses(browser: Browser, finished: Clone) -> None:
-    """With forced colours, the bars of the probabilities are still there."""
+    """With forced colours, the bars of the probabilities are still there, and the edge of the square to draw in."""
     tab = browser.new_page(forced_colors="active")
     tab.goto((finished.path / "report/index.html").as_uri())
+    edge = np.asarray(Image.open(io.BytesIO(tab.locator("#square").screenshot())).convert("L")).astype(int)[200, :20]
+    assert np.ptp(edge) > 60
     tab.locator("#digits button").first.click()
     pixels = np.asarray(Image.open(io.BytesIO(tab.locator("#bars .most .bar").screenshot())).convert("RGB")).astype(int)
     assert np.ptp(pixels, axis=2).max() > 60
@@ -478,7 +539,7 @@ def test_colours_that_the_system_chooses(browser: Browser, finished: Clone) -> N
 
 
 def test_a_chart_of_many_classes_and_one_without_errors(tab: Page) -> None:
-    """The bars of 26 classes stand side by side, and an error rate of 0 is drawn at the axis."""
+    """The bars of 26 classes stand side by side, and an error rate of 0 is drawn at the axis, which says 0%."""
     bars = tab.evaluate(
         """() => { const points = Array.from({ length: 26 }, (_, x) => ({ x, y: 0.1, values: {} }));
         const series = ["one", "two"].map((name) => ({ name, kind: "bars", points }));
@@ -492,9 +553,25 @@ def test_a_chart_of_many_classes_and_one_without_errors(tab: Page) -> None:
     heights = tab.evaluate(
         """() => { const points = [0.5, 0.1, 0].map((y, x) => ({ x, y, values: {} }));
         const drawn = chart({ title: "", series: [{ name: "", kind: "line", points }], x: { label: "" }, y: ERROR });
-        return [...drawn.querySelectorAll(".series circle")].map((of) => of.cy.baseVal.value); }"""
+        const ticks = [...drawn.querySelectorAll("text")].filter((of) => of.textContent.endsWith("%"));
+        const places = Object.fromEntries(ticks.map((of) => [of.textContent, of.y.baseVal[0].value - 4]));
+        return [places, ...[...drawn.querySelectorAll(".series circle")].map((of) => of.cy.baseVal.value)]; }"""
     )
+    places, *heights = heights
     assert heights[0] < heights[1] < heights[2] == 290 - 46
+    assert heights[1:] == [places["10%"], places["0%"]]
+    assert all(high <= 290 - 46 - 20 for text, high in places.items() if text != "0%")
+
+
+def test_a_chart_of_equal_values(tab: Page) -> None:
+    """Its axis names the one value, and no other such as 200%."""
+    ticks = tab.evaluate(
+        """() => { const points = [0, 1].map((x) => ({ x, y: 1, values: {} }));
+        const series = [{ name: "", kind: "dots", points }];
+        const drawn = chart({ title: "", series, x: { label: "" }, y: { label: "", text: tick } });
+        return [...drawn.querySelectorAll("text")].map((of) => of.textContent).filter((text) => /%/.test(text)); }"""
+    )
+    assert ticks == ["100%"]
 
 
 def test_values_are_under_the_pointer(tab: Page, finished: Clone) -> None:

@@ -17,7 +17,7 @@ from playwright.sync_api import Browser
 from stages.common import settings
 from stages.evaluate.main import wilson
 from stages.net import exact, model
-from stages.report import facts, pictures, runs
+from stages.report import comparison, facts, pictures, runs
 from stages.report.main import page
 from tests.conftest import PROJECT, Clone
 
@@ -164,7 +164,10 @@ def test_what_is_said_of_a_run(finished: Clone, monkeypatch: pytest.MonkeyPatch)
 def test_the_page_of_a_class(
     finished: Clone, browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A net that is a class of Python cannot run in the page, which says so, and claims nothing of its answers."""
+    """A net that is a class of Python cannot run in the page, which says so, and claims nothing of its answers.
+
+    One cannot draw in this page. A page of two nets begins with the one that it can run.
+    """
     monkeypatch.chdir(finished.path)
     made = model.read() | {"model": "nets.residual:ResidualNet"}
     (tmp_path / "index.html").write_bytes(page([runs.load(None)], [made]))
@@ -175,6 +178,19 @@ def test_the_page_of_a_class(
     tab.locator("#digits button").first.click()
     assert tab.locator("#answer").inner_text() == "This page cannot run the net, which is a class of Python."
     assert re.fullmatch(r"Test digit \d+: label 0\.", tab.locator("#about").inner_text())
+    assert tab.locator("#try h2").inner_text() == "Choose a digit"
+    assert tab.evaluate("pen.getImageData(0, 0, WIDTH, HEIGHT).data.some((value, at) => at % 4 < 3 && value > 0)")
+    assert tab.locator("#undo").count() == 0
+    assert not any(tab.locator(name).is_visible() for name in ("#bars", "#seen", "#try h3"))
+    run = runs.load(None)
+    both = [run, dataclasses.replace(run, name="other")]
+    (tmp_path / "against.html").write_bytes(page(both, [model.read(), made], comparison.compare(*both)))
+    tab.goto((tmp_path / "against.html").as_uri())
+    assert [radio.is_checked() for radio in tab.locator("[name=net]").all()] == [True, False]
+    tab.locator(".matrix button.right").first.click()
+    tab.locator("#digits button").first.click()
+    assert tab.locator("#answer").inner_text().startswith("0, with")
+    assert tab.locator("#undo").is_visible()
     tab.close()
 
 
@@ -189,10 +205,11 @@ def check_both(browser: Browser, clone: Clone) -> None:
         alone = [row for row, (this, that) in enumerate(zip(these, those, strict=True)) if this and not that]
         tab.locator("#groups button").nth(number).click()
         titles = tab.locator("#digits button").evaluate_all("buttons => buttons.map(b => b.title)")
-        assert titles == [f"no. {row}" for row in alone]
+        assert [title.split(":")[0] for title in titles] == [f"no. {row}" for row in alone]
+        assert re.search(rf": label (\d),.* {('main', 'the workspace')[number]} predicted \1(,|$)", titles[0])
         assert alone
         tab.locator("#digits button").first.click()
-        for net, verdict in ((number, "Classified as labelled."), (1 - number, "Classified not as labelled.")):
+        for net, verdict in ((number, "Classified as labelled."), (1 - number, "Misclassified.")):
             tab.locator("[name=net]").nth(net).check()
             assert verdict in tab.locator("#about").inner_text()
     assert tab.locator(".matrix").count() == 2

@@ -42,7 +42,8 @@ def verdict(first: Run, second: Run, only_first: int, only_second: int, p: float
         return f"{first.name} and {second.name} have the same weights, bit for bit."
     if only_first == only_second == 0:
         return f"{first.name} and {second.name} err on the same images."
-    counts = f"{only_first} images are right only in {first.name}, {only_second} only in {second.name} (p = {p:.2g})"
+    images = "1 image is" if only_first == 1 else f"{only_first} images are"
+    counts = f"{images} right only in {first.name}, {only_second} only in {second.name} (p = {p:.2g})"
     same = "" if differing([first, second]) else " No param differs: the code does, or the data, or the device."
     both = raw_data(first), raw_data(second)
     if all(both) and both[0] != both[1]:

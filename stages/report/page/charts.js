@@ -3,7 +3,7 @@
 const AREA = { width: 440, height: 290, left: 70, right: 26, top: 12, bottom: 46 };
 
 // A figure of `series`: [{name, kind: "line" | "dots" | "bars" | "spread", points: [{x, y, low, high, values}]}, …], with
-// `values` as {name: text}; `x` and `y`: {label, text, log, from, to, integer}; `identity` draws the line y = x.
+// `values` as {name: text}; `x` and `y`: {label, text, log, from, to, integer}; `identity` names the line y = x.
 // From `low` to `high` is a band around a line and around a mean of kind "spread", and an interval of a dot.
 function chart({ title, x, y, series, identity }) {
   const points = series.flatMap((of) => of.points);
@@ -19,6 +19,7 @@ function chart({ title, x, y, series, identity }) {
   const values = element("output", { className: "values", textContent: "Point at the chart, or tap it, to see its values." });
   valuesUnderPointer(drawn, marks, values);
   const keys = series.map((of, number) => element("span", { className: classOf("key", of, number) }, of.name));
+  if (identity) keys.push(element("span", { className: "key line dashed s3" }, identity));
   const legend = element("p", { className: "legend" }, ...keys), caption = element("figcaption", {}, title);
   return element("figure", { className: "chart" }, caption, legend, drawn, values, tableOf(title, series));
 }
@@ -28,12 +29,13 @@ function scaleOf({ log, from, to, integer }, values, start, end) {
   const of = log ? Math.log10 : (value) => value;
   const finite = values.filter((value) => Number.isFinite(value) && (!log || value > 0));
   const low = from ?? Math.min(...finite), high = to ?? Math.max(...finite, from ?? -Infinity);
-  const room = (of(high) - of(low)) * 0.04 || 1;
-  const [bottom, top] = [from === undefined ? of(low) - room : of(low), to === undefined ? of(high) + room : of(high)];
-  const share = (value) => (log && value <= 0 ? 0 : (of(value) - bottom) / (top - bottom)); // no error: at the axis
+  const room = (of(high) - of(low)) * 0.04 || 1, zero = log && values.includes(0); // no error: at the axis
+  const [least, top] = [from === undefined ? of(low) - room : of(low), to === undefined ? of(high) + room : of(high)];
+  const bottom = zero ? least - 0.2 * (top - least) : least;
+  const share = (value) => (log && value <= 0 ? 0 : (of(value) - bottom) / (top - bottom));
   const place = (value) => start + share(value) * (end - start);
-  const ticks = log ? decades(bottom, top) : steps(bottom, top, integer ? 1 : undefined);
-  return Object.assign(place, { from: low, to: high, ticks });
+  const ticks = low === high ? [low] : log ? decades(least, top) : steps(least, top, integer ? 1 : undefined);
+  return Object.assign(place, { from: low, to: high, ticks: zero ? [0, ...ticks] : ticks });
 }
 
 function steps(bottom, top, given) {

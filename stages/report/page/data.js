@@ -2,7 +2,8 @@
 
 const NAMES = data.names, CLASSES = NAMES.length, [CHANNELS, HIGH, WIDE] = data.shape;
 const PIXELS = HIGH * WIDE, VALUES = CHANNELS * PIXELS;
-const DRAWN = data.drawing !== "none", CENTRED = data.drawing === "centred"; // as MNIST's digits are
+const ON_BLACK = data.drawing !== "none", CENTRED = data.drawing === "centred"; // as MNIST's digits are
+const DRAWN = ON_BLACK && data.runs.some((run) => run.net);
 const labels = numbers(data.labels, Uint8Array);
 data.runs.forEach((run) => (run.predicted = numbers(run.predicted, Uint8Array)));
 

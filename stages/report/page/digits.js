@@ -15,7 +15,7 @@ function showPixels(canvas, image) {
 }
 
 function canvasOf(image) {
-  const canvas = element("canvas", { width: WIDE, height: HIGH, className: DRAWN ? "ink" : "" });
+  const canvas = element("canvas", { width: WIDE, height: HIGH, className: ON_BLACK ? "ink" : "" });
   showPixels(canvas, image);
   return canvas;
 }
@@ -68,8 +68,10 @@ function showImages(title, rows) {
   document.getElementById("digits-title").textContent = title + some;
   const list = document.getElementById("digits");
   list.replaceChildren(...there.map((row) => {
-    const button = element("button", { type: "button", title: `no. ${row}` }, canvasOf(imageAt(row)));
-    button.setAttribute("aria-label", `test ${data.noun} ${row}, label ${NAMES[labels[row]]}`);
+    const classes = data.runs.map((run) => `${run.name ? `${run.name} ` : ""}predicted ${NAMES[run.predicted[row]]}`);
+    const said = `${row}: ${[`label ${NAMES[labels[row]]}`, ...classes].join(", ")}`;
+    const button = element("button", { type: "button", title: `no. ${said}` }, canvasOf(imageAt(row)));
+    button.setAttribute("aria-label", `test ${data.noun} ${said}`);
     button.addEventListener("click", () => {
       start(row);
       button.setAttribute("aria-current", true);

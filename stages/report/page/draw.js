@@ -15,7 +15,7 @@ function redraw() {
   for (const { points, erases } of drawing.strokes) {
     pen.strokeStyle = erases ? "#000" : "#fff";
     pen.beginPath();
-    pen.moveTo(...points[0]);
+    pen.moveTo(points[0][0], points[0][1] + 0.01); // a line of no length has no ink
     points.forEach((point) => pen.lineTo(...point));
     pen.stroke();
   }
@@ -58,13 +58,15 @@ function update() {
 }
 
 function say(answer, probabilities) {
-  document.getElementById("answer").textContent = answer;
   const label = drawing.row === null ? null : labels[drawing.row];
   const changed = drawing.strokes.length ? ", changed" : "";
   const right = probabilities && probabilities.indexOf(Math.max(...probabilities)) === label;
-  const verdict = probabilities ? ` Classified ${right ? "" : "not "}as labelled.` : "";
-  document.getElementById("about").textContent =
-    label === null ? "" : `Test ${data.noun} ${drawing.row}${changed}: label ${NAMES[label]}.${verdict}`;
+  const verdict = !probabilities ? "" : right ? " Classified as labelled." : " Misclassified.";
+  const about = label === null ? "" : `Test ${data.noun} ${drawing.row}${changed}: label ${NAMES[label]}.${verdict}`;
+  for (const [name, text] of Object.entries({ answer, about })) {
+    const place = document.getElementById(name);
+    if (place.textContent !== text) place.textContent = text; // a screen reader reads out whatever is set
+  }
 }
 
 function showBars(probabilities) {
@@ -122,22 +124,26 @@ function pointOf(event) {
 }
 
 function drawWithPointer() {
-  let due = false, stroke = null;
-  const isDrawing = (event) => event.isPrimary && square.hasPointerCapture(event.pointerId); // the first finger
+  let due = false, stroke = null, pointer = null; // pointer: the number of the one that draws
   square.addEventListener("pointerdown", (event) => {
-    if (event.button || !event.isPrimary) return;
+    if (event.button || !event.isPrimary || (pointer !== null && event.pointerType !== "pen")) return; // no palm
     square.setPointerCapture(event.pointerId);
+    pointer = event.pointerId;
     stroke = begin(pointOf(event));
     update();
   });
   square.addEventListener("pointermove", (event) => {
-    if (!isDrawing(event)) return;
+    if (event.pointerId !== pointer) return;
     const moves = event.getCoalescedEvents?.() ?? [];
     stroke.points.push(...(moves.length ? moves : [event]).map(pointOf));
     if (!due) requestAnimationFrame(() => ((due = false), update()));
     due = true;
   });
-  square.addEventListener("pointerup", (event) => isDrawing(event) && update());
+  ["pointerup", "pointercancel", "lostpointercapture"].forEach((end) => square.addEventListener(end, (event) => {
+    if (event.pointerId !== pointer) return;
+    pointer = null;
+    update();
+  }));
 }
 
 // The arrow keys move a pen, space puts it down and lifts it

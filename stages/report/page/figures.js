@@ -47,7 +47,7 @@ function reliability() {
     return { x: bin.confidence, y: bin.accuracy, low: bin.lower, high: bin.upper, values: { ...values, interval } };
   });
   const x = { label: "mean predicted probability", text: tick }, y = { label: "accuracy", text: tick };
-  return chart({ title: "Accuracy against predicted probability", series, x, y, identity: true });
+  return chart({ title: "Accuracy against predicted probability", series, x, y, identity: "accuracy = probability" });
 }
 
 // What each of `parts`, {name: function of a row}, is during the training of each run

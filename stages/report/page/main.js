@@ -2,7 +2,7 @@
 
 const testImages = decodeImages(data.images);
 const nets = data.runs.map((run) => run.net && decodeNet(run.net));
-const chosen = { net: nets.length - 1 };
+const chosen = { net: nets.findLastIndex(Boolean) }; // -1: the page can run none
 
 function shortened(name, most) {
   const letters = [...name], room = Math.max(most, 2);
@@ -63,8 +63,9 @@ bars.append(...NAMES.map((name) => {
   const of = element("span", { title: name }, name);
   return element("li", {}, of, element("span", { className: "bar" }), element("span"));
 }));
-document.querySelectorAll("[name=net]").forEach((radio) => {
-  radio.addEventListener("change", () => choose(Number(radio.value)));
+document.querySelectorAll("[name=net]").forEach((radio, number) => {
+  radio.checked = number === chosen.net;
+  radio.addEventListener("change", () => choose(number));
 });
 if (DRAWN) {
   document.getElementById("undo").addEventListener("click", undo);
