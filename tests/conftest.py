@@ -163,10 +163,16 @@ def _pinned() -> None:
 
 
 @pytest.fixture(scope="session")
-def origin(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+def common(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of all workers of xdist. Its `cache` is the one of all clones: the kernels are compiled once."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@pytest.fixture(scope="session")
+def origin(common: Path, tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A repository whose commit is this working tree: what git tracks and what it would."""
-    root = tmp_path_factory.mktemp("origin")
-    origin = Clone(root / "project", root / "cache")
+    origin = Clone(tmp_path_factory.mktemp("origin") / "project", common / "cache")
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=PROJECT,
@@ -184,20 +190,18 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 
 
 @pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], None]], Clone]:
+def shared(common: Path) -> Callable[[str, Callable[[Path], None]], Clone]:
     """A function that returns the clone called `name`, which `build` makes once for all workers of xdist."""
-    folder = tmp_path_factory.getbasetemp()
-    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
 
     def clone(name: str, build: Callable[[Path], None]) -> Clone:
-        place = folder / name
+        place = common / name
         with FileLock(f"{place}.lock"):
             if not (place / "done").exists():
                 shutil.rmtree(place, ignore_errors=True)
                 place.mkdir()
                 build(place)
                 (place / "done").touch()
-        return Clone(place / "project", place / "cache")
+        return Clone(place / "project", common / "cache")
 
     return clone
 
@@ -213,8 +217,7 @@ def finished(origin: Clone, shared: Callable[[str, Callable[[Path], None]], Clon
         clone = origin.clone(place / "project")
         for recipe in clone.path.glob("recipes/*.yaml"):
             recipe.write_text(re.sub(r"min_steps: \d+", "min_steps: 0", recipe.read_text()))
-        cache = str(place / "cache")  # that of the clone which `shared` returns
-        clone.run("dvc", "exp", "run", "-S", "download.dataset=digits", XDG_CACHE_HOME=cache)
+        clone.run("dvc", "exp", "run", "-S", "download.dataset=digits")
         clone.run("git", "commit", "--quiet", "--all", "--message", "digits")
 
     return shared("finished", build)
@@ -226,8 +229,7 @@ def on_mnist(mirror: Path, origin: Clone, shared: Callable[[str, Callable[[Path]
 
     def build(place: Path) -> None:
         clone = origin.clone(place / "project")
-        cache = str(place / "cache")
-        environment = {"MNIST_MIRROR": str(mirror), "OMP_NUM_THREADS": "2", "XDG_CACHE_HOME": cache}
+        environment = {"MNIST_MIRROR": str(mirror), "OMP_NUM_THREADS": "2"}
         clone.run("dvc", "repro", seconds=3 * SECONDS, **environment)  # of all the tests, the longest run
 
     return shared("mnist", build)

@@ -88,20 +88,20 @@ def test_experiments_are_shown_compared_applied_and_made_branches(finished: Clon
 
 
 @pytest.mark.slow
-def test_a_shallow_clone_loses_no_experiment(finished: Clone, tmp_path: Path) -> None:
+def test_a_shallow_clone_loses_no_experiment(finished: Clone, common: Path, tmp_path: Path) -> None:
     """There, DVC would run it, report success and keep nothing; it is refused before any work, until all is fetched.
 
     The project stands in a folder of the repository, where no `.git` is.
     """
     folder = "projects/digits"
-    whole, cloned = Clone(tmp_path / "whole", tmp_path / "cache"), tmp_path / "cloned"
+    whole, cloned = Clone(tmp_path / "whole", common / "cache"), tmp_path / "cloned"
     shutil.copytree(finished.path, whole.path / folder, ignore=shutil.ignore_patterns(".git"))
     whole.run("git", "init", "--quiet")
     whole.run("git", "add", "--all")
     for message in ("first", "second"):
         whole.run("git", "commit", "--quiet", "--allow-empty", "--message", message)
     whole.run("git", "clone", "--quiet", "--depth", "1", f"file://{whole.path}", str(cloned))
-    shallow = Clone(cloned / folder, tmp_path / "cache")
+    shallow = Clone(cloned / folder, common / "cache")
     refused = shallow.run("dvc", "exp", "run", "--temp", *QUICK, status=255)
     assert "a shallow clone" in refused.stderr
     assert "git fetch --unshallow" in refused.stderr
