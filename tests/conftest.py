@@ -224,6 +224,19 @@ def finished(origin: Clone, shared: Callable[[str, Callable[[Path], None]], Clon
 
 
 @pytest.fixture(scope="session")
+def measured(finished: Clone, shared: Callable[[str, Callable[[Path], None]], Clone]) -> Clone:
+    """The same, but its pipeline ends with evaluate, for tests of other things: a report takes 3 seconds of CPU."""
+
+    def build(place: Path) -> None:
+        clone = finished.copy(place / "project")
+        text = (clone.path / "dvc.yaml").read_text()
+        (clone.path / "dvc.yaml").write_text(re.sub("\n  report:.*(?=\nartifacts:)", "", text, flags=re.DOTALL))
+        clone.run("git", "commit", "--quiet", "--all", "--message", "no report")
+
+    return shared("measured", build)
+
+
+@pytest.fixture(scope="session")
 def on_mnist(mirror: Path, origin: Clone, shared: Callable[[str, Callable[[Path], None]], Clone]) -> Clone:
     """A fresh clone in which the pipeline has run on the real MNIST: to be copied, not changed."""
 

@@ -35,12 +35,12 @@ def ended(clone: Clone) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_queue_with_two_jobs_at_once(finished: Clone, tmp_path: Path) -> None:
+def test_a_queue_with_two_jobs_at_once(measured: Clone, tmp_path: Path) -> None:
     """A sweep ends with the bits that each run has alone; the failed one says why.
 
     The jobs compute with the code that was queued: that of the workspace is broken in the meantime.
     """
-    clone = finished.copy(tmp_path / "clone")
+    clone = measured.copy(tmp_path / "clone")
     clone.run("dvc", "exp", "run", "--queue", "--name", "sweep", *QUICK, "-S", "train.seed=1,2")
     clone.run("dvc", "exp", "run", "--queue", *QUICK, "-S", "recipes/quick.yaml:learning_rate=-1")
     code = (clone.path / "stages/train/main.py").read_text()
@@ -67,9 +67,9 @@ def test_a_queue_with_two_jobs_at_once(finished: Clone, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_experiments_are_shown_compared_applied_and_made_branches(finished: Clone, tmp_path: Path) -> None:
+def test_experiments_are_shown_compared_applied_and_made_branches(measured: Clone, tmp_path: Path) -> None:
     """`exp run --temp` leaves the workspace alone; show, diff, apply and branch find what it kept."""
-    clone = finished.copy(tmp_path / "clone")
+    clone = measured.copy(tmp_path / "clone")
     before = weights(clone)
     clone.run("dvc", "exp", "run", "--temp", "--name", "quicker", *QUICK)
     assert clone.run("git", "status", "--porcelain").stdout == ""
@@ -88,14 +88,14 @@ def test_experiments_are_shown_compared_applied_and_made_branches(finished: Clon
 
 
 @pytest.mark.slow
-def test_a_shallow_clone_loses_no_experiment(finished: Clone, common: Path, tmp_path: Path) -> None:
+def test_a_shallow_clone_loses_no_experiment(measured: Clone, common: Path, tmp_path: Path) -> None:
     """There, DVC would run it, report success and keep nothing; it is refused before any work, until all is fetched.
 
     The project stands in a folder of the repository, where no `.git` is.
     """
     folder = "projects/digits"
     whole, cloned = Clone(tmp_path / "whole", common / "cache"), tmp_path / "cloned"
-    shutil.copytree(finished.path, whole.path / folder, ignore=shutil.ignore_patterns(".git"))
+    shutil.copytree(measured.path, whole.path / folder, ignore=shutil.ignore_patterns(".git"))
     whole.run("git", "init", "--quiet")
     whole.run("git", "add", "--all")
     for message in ("first", "second"):
@@ -120,9 +120,9 @@ def lines_of_the_merge() -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_merge_by_the_docs(finished: Clone, tmp_path: Path) -> None:
+def test_a_merge_by_the_docs(measured: Clone, tmp_path: Path) -> None:
     """Both branches changed one param: resolved by hand, the page's lines end with the results of the merged params."""
-    clone = finished.copy(tmp_path / "clone")
+    clone = measured.copy(tmp_path / "clone")
     clone.run("git", "branch", "wider")
     for branch, seed in (("wider", 1), ("main", 2)):
         clone.run("git", "switch", "--quiet", branch)

@@ -300,12 +300,12 @@ def done(clone: Clone) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_a_study_goes_on_where_it_was_stopped(finished: Clone, tmp_path: Path) -> None:
+def test_a_study_goes_on_where_it_was_stopped(measured: Clone, tmp_path: Path) -> None:
     """Ctrl-C, then SIGKILL for all that runs, as a reboot does: what is done stays, the rest is run, none twice.
 
     The rate that the pipeline refuses is missing in the end, and the command named beside it says why.
     """
-    clone = finished.copy(tmp_path / "clone")
+    clone = measured.copy(tmp_path / "clone")
     study = (*STUDY, "--name", "rate", "--seeds", "2", "-S", f"{RATE}=0.01,-1")
     interrupted = clone.start(*study)
     wait_until(lambda: done(clone) or interrupted.poll() is not None, "a run is done", lambda: queue(clone))
