@@ -294,10 +294,15 @@ def thinned(ink: np.ndarray) -> np.ndarray:
 
 @pytest.mark.slow
 def test_a_hundred_drawn_digits(browser: Browser, on_mnist: Clone, tmp_path: Path) -> None:
-    """The strokes of 100 test digits, drawn with the pointer: the page answers as `predict` does for their picture."""
+    """The strokes of 100 test digits, drawn with the pointer: the page answers as `predict` does for their picture.
+
+    At the end of each stroke. Ten digits are drawn with an answer in each frame, too, which takes most of the time.
+    """
     answers = []
     with opened(browser, on_mnist) as tab:
         for at, image in enumerate(images_of(on_mnist)[:100]):
+            if at == 10:
+                tab.evaluate("() => { requestAnimationFrame = () => 0; }")
             tab.locator("#clear").click()
             for points in strokes_of(image):
                 draw(tab, points)
