@@ -335,11 +335,11 @@ def test_an_output_that_takes_ascii_alone(compared: Clone) -> None:
     assert "\\u2026" in compared.run(*COMPARE, "main", "quick", PYTHONIOENCODING="ascii").stdout
 
 
-def test_a_project_in_a_folder_of_a_repository(finished: Clone, tmp_path: Path) -> None:
+def test_a_project_in_a_folder_of_a_repository(finished: Clone, common: Path, tmp_path: Path) -> None:
     """compare and the report's --against find the run of a revision there."""
     project = tmp_path / "repository/some/project"
     shutil.copytree(finished.path, project, ignore=shutil.ignore_patterns(".git", ".dvc"))
-    clone = Clone(project, tmp_path)
+    clone = Clone(project, common / "cache")
     clone.run("git", "init", "--quiet", str(tmp_path / "repository"))
     clone.run("git", "add", "--all")
     clone.run("git", "commit", "--quiet", "--message", "a project of several")

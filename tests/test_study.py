@@ -19,7 +19,7 @@ from playwright.sync_api import Browser
 from scipy import stats
 
 from stages.common.errors import StageError
-from stages.report import pictures, runs
+from stages.report import pictures, runs, studies
 from tests.conftest import SECONDS, Clone, wait_until
 from tests.made import Made, make
 from tests.test_page import AXE
@@ -243,7 +243,9 @@ def test_the_page(studied: tuple[Clone, list[str]], browser: Browser, width: int
     tab.close()
 
 
-def test_the_report_shows_a_study(studied: tuple[Clone, list[str]], browser: Browser, tmp_path: Path) -> None:
+def test_the_report_shows_a_study(
+    studied: tuple[Clone, list[str]], browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With the table that was printed and both charts, if it is put into plots/studies; a damaged file is named."""
     clone = studied[0].copy(tmp_path / "clone")
     kept = clone.path / "plots/studies/rate.json"
@@ -261,10 +263,13 @@ def test_the_report_shows_a_study(studied: tuple[Clone, list[str]], browser: Bro
     study = json.loads(kept.read_text())
     group = {**study["groups"][0], "mean": math.nan}
     strange = [{**study, **changed} for changed in ({"groups": None}, {"groups": [group]}, {"cells": 1})]
-    for damaged in (kept.read_text()[:-9], "[]", "{}", *map(json.dumps, strange)):
+    message = "plots/studies/rate.json: damaged, or no study; delete it, or copy it from st"
+    monkeypatch.chdir(clone.path)
+    for damaged in ("[]", "{}", *map(json.dumps, strange), kept.read_text()[:-9]):
         kept.write_text(damaged)
-        failed = clone.run("python", "-m", "stages.report", status=1)
-        assert "error: plots/studies/rate.json: damaged, or no study; delete it, or copy it from st" in failed.stderr
+        with pytest.raises(StageError, match=f"^{re.escape(message)}"):
+            studies.load()
+    assert f"error: {message}" in clone.run("python", "-m", "stages.report", status=1).stderr
 
 
 def processes_of(clone: Clone) -> list[int]:
