@@ -107,6 +107,9 @@ class Clone:
         return Clone(path, Path(self._environment["XDG_CACHE_HOME"]))
 
 
+Shared = Callable[[str, Callable[[Path], None]], Clone]
+
+
 def kill(process: "subprocess.Popen[str]") -> None:
     """Kill the group of `process`, unless it has ended."""
     if process.poll() is None:
@@ -190,7 +193,7 @@ def origin(common: Path, tmp_path_factory: pytest.TempPathFactory) -> Clone:
 
 
 @pytest.fixture(scope="session")
-def shared(common: Path) -> Callable[[str, Callable[[Path], None]], Clone]:
+def shared(common: Path) -> Shared:
     """A function that returns the clone called `name`, which `build` makes once for all workers of xdist."""
 
     def clone(name: str, build: Callable[[Path], None]) -> Clone:
@@ -207,7 +210,7 @@ def shared(common: Path) -> Callable[[str, Callable[[Path], None]], Clone]:
 
 
 @pytest.fixture(scope="session")
-def finished(origin: Clone, shared: Callable[[str, Callable[[Path], None]], Clone]) -> Clone:
+def finished(origin: Clone, shared: Shared) -> Clone:
     """A clone in which the pipeline has run on `digits` and all is committed: to be copied, not changed.
 
     Its recipes have no `min_steps`: a training takes a second.
@@ -224,7 +227,7 @@ def finished(origin: Clone, shared: Callable[[str, Callable[[Path], None]], Clon
 
 
 @pytest.fixture(scope="session")
-def measured(finished: Clone, shared: Callable[[str, Callable[[Path], None]], Clone]) -> Clone:
+def measured(finished: Clone, shared: Shared) -> Clone:
     """The same, but its pipeline ends with evaluate, for tests of other things: a report takes 3 seconds of CPU."""
 
     def build(place: Path) -> None:
@@ -237,7 +240,7 @@ def measured(finished: Clone, shared: Callable[[str, Callable[[Path], None]], Cl
 
 
 @pytest.fixture(scope="session")
-def on_mnist(mirror: Path, origin: Clone, shared: Callable[[str, Callable[[Path], None]], Clone]) -> Clone:
+def on_mnist(mirror: Path, origin: Clone, shared: Shared) -> Clone:
     """A fresh clone in which the pipeline has run on the real MNIST: to be copied, not changed."""
 
     def build(place: Path) -> None:

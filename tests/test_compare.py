@@ -15,7 +15,7 @@ import pytest
 
 from stages.common.errors import StageError
 from stages.report import comparison, runs
-from tests.conftest import Clone
+from tests.conftest import Clone, Shared
 from tools.seeds import compare_seeds
 
 # One worker builds the clone, and the other need not wait for it
@@ -25,7 +25,7 @@ SEEDS = {"quick-1": ("quick", 1), "quick-2": ("quick", 2), "fast-1": ("fast", 1)
 
 
 @pytest.fixture(scope="session")
-def compared(finished: Clone, shared: Callable[[str, Callable[[Path], None]], Clone]) -> Clone:
+def compared(finished: Clone, shared: Shared) -> Clone:
     """A clone with the branch `quick`, whose run is committed, and an experiment for each of SEEDS."""
 
     def build(place: Path) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import PROJECT, Clone, wait_until
+from tests.test_exact import weights
+from tests.test_study import queue
 
 QUICK = ("-S", "train.recipe=quick")
 
@@ -17,16 +19,6 @@ def shown(clone: Clone) -> dict[str, dict[str, str]]:
     """Return what `dvc exp show` has of each experiment, by its name."""
     rows = csv.DictReader(clone.run("dvc", "exp", "show", "--csv").stdout.splitlines())
     return {row["Experiment"]: row for row in rows if row["Experiment"]}
-
-
-def weights(clone: Clone) -> str:
-    """Return the digest of the weights in the workspace."""
-    return str(json.loads((clone.path / "metrics/train.json").read_text())["weights_sha256"])
-
-
-def queue(clone: Clone) -> str:
-    """Return what DVC says of its queue."""
-    return clone.run("dvc", "queue", "status").stdout
 
 
 def ended(clone: Clone) -> list[str]:

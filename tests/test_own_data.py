@@ -11,7 +11,6 @@ import re
 import shutil
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from stages.train import fit, main
 from stages.train.images import Images
 from stages.train.processes import Processes
 from stages.train.recipe import Recipe
-from tests.conftest import PROJECT, Clone
+from tests.conftest import PROJECT, Clone, Shared
 from tests.steps import Unsaved
 from tests.test_page import opened
 
@@ -582,7 +581,7 @@ def test_images_in_colour_are_moved_as_a_whole() -> None:
 
 
 @pytest.fixture(scope="session")
-def photos(origin: Clone, shared: Callable[[str, Callable[[Path], None]], Clone]) -> Clone:
+def photos(origin: Clone, shared: Shared) -> Clone:
     """A clone in which the pipeline has run on patches of two photographs in colour that scikit-learn ships."""
 
     def build(place: Path) -> None:

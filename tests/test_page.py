@@ -294,14 +294,11 @@ def thinned(ink: np.ndarray) -> np.ndarray:
 
 @pytest.mark.slow
 def test_a_hundred_drawn_digits(browser: Browser, on_mnist: Clone, tmp_path: Path) -> None:
-    """The strokes of 100 test digits, drawn with the pointer: the page answers as `predict` does for their picture.
-
-    At the end of each stroke. Ten digits are drawn with an answer in each frame, too, which takes most of the time.
-    """
+    """The strokes of 100 test digits, drawn with the pointer: the page answers as `predict` does for their picture."""
     answers = []
     with opened(browser, on_mnist) as tab:
         for at, image in enumerate(images_of(on_mnist)[:100]):
-            if at == 10:
+            if at == 10:  # from here on at the end of each stroke alone: an answer in each frame takes a minute
                 tab.evaluate("() => { requestAnimationFrame = () => 0; }")
             tab.locator("#clear").click()
             for points in strokes_of(image):

@@ -11,9 +11,7 @@ import pytest
 from ruamel.yaml import YAML
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tests.conftest import Clone
+    from tests.conftest import Clone, Shared
     from tests.servers import Remote, Sshd
 
 pytest_plugins = ["tests.servers"]
@@ -26,7 +24,7 @@ FIND_DAMAGED = r"cd .dvc/cache/files/md5 && find . -type f | sed -E 's#\./(..)/(
 
 
 @pytest.fixture(scope="session")
-def five(measured: Clone, shared: Callable[[str, Callable[[Path], None]], Clone]) -> Clone:
+def five(measured: Clone, shared: Shared) -> Clone:
     """Return a clone with another seed trained on the branch `five`, its cache full: to be copied, not changed."""
 
     def build(place: Path) -> None:

@@ -243,9 +243,7 @@ def test_the_page(studied: tuple[Clone, list[str]], browser: Browser, width: int
     tab.close()
 
 
-def test_the_report_shows_a_study(
-    studied: tuple[Clone, list[str]], browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_report_shows_a_study(studied: tuple[Clone, list[str]], browser: Browser, tmp_path: Path) -> None:
     """With the table that was printed and both charts, if it is put into plots/studies; a damaged file is named."""
     clone = studied[0].copy(tmp_path / "clone")
     kept = clone.path / "plots/studies/rate.json"
@@ -264,10 +262,9 @@ def test_the_report_shows_a_study(
     group = {**study["groups"][0], "mean": math.nan}
     strange = [{**study, **changed} for changed in ({"groups": None}, {"groups": [group]}, {"cells": 1})]
     message = "plots/studies/rate.json: damaged, or no study; delete it, or copy it from st"
-    monkeypatch.chdir(clone.path)
     for damaged in ("[]", "{}", *map(json.dumps, strange), kept.read_text()[:-9]):
         kept.write_text(damaged)
-        with pytest.raises(StageError, match=f"^{re.escape(message)}"):
+        with contextlib.chdir(clone.path), pytest.raises(StageError, match=f"^{re.escape(message)}"):
             studies.load()
     assert f"error: {message}" in clone.run("python", "-m", "stages.report", status=1).stderr
 
