@@ -107,6 +107,9 @@ class Clone:
         return Clone(path, Path(self._environment["XDG_CACHE_HOME"]))
 
 
+Shared = Callable[[str, Callable[[Path], None]], Clone]
+
+
 def kill(process: "subprocess.Popen[str]") -> None:
     """Kill the group of `process`, unless it has ended."""
     if process.poll() is None:
@@ -163,10 +166,16 @@ def _pinned() -> None:
 
 
 @pytest.fixture(scope="session")
-def origin(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+def common(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of all workers of xdist. Its `cache` is the one of all clones: the kernels are compiled once."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@pytest.fixture(scope="session")
+def origin(common: Path, tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A repository whose commit is this working tree: what git tracks and what it would."""
-    root = tmp_path_factory.mktemp("origin")
-    origin = Clone(root / "project", root / "cache")
+    origin = Clone(tmp_path_factory.mktemp("origin") / "project", common / "cache")
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=PROJECT,
@@ -184,26 +193,24 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 
 
 @pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], None]], Clone]:
+def shared(common: Path) -> Shared:
     """A function that returns the clone called `name`, which `build` makes once for all workers of xdist."""
-    folder = tmp_path_factory.getbasetemp()
-    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
 
     def clone(name: str, build: Callable[[Path], None]) -> Clone:
-        place = folder / name
+        place = common / name
         with FileLock(f"{place}.lock"):
             if not (place / "done").exists():
                 shutil.rmtree(place, ignore_errors=True)
                 place.mkdir()
                 build(place)
                 (place / "done").touch()
-        return Clone(place / "project", place / "cache")
+        return Clone(place / "project", common / "cache")
 
     return clone
 
 
 @pytest.fixture(scope="session")
-def finished(origin: Clone, shared: Callable[[str, Callable[[Path], None]], Clone]) -> Clone:
+def finished(origin: Clone, shared: Shared) -> Clone:
     """A clone in which the pipeline has run on `digits` and all is committed: to be copied, not changed.
 
     Its recipes have no `min_steps`: a training takes a second.
@@ -213,21 +220,32 @@ def finished(origin: Clone, shared: Callable[[str, Callable[[Path], None]], Clon
         clone = origin.clone(place / "project")
         for recipe in clone.path.glob("recipes/*.yaml"):
             recipe.write_text(re.sub(r"min_steps: \d+", "min_steps: 0", recipe.read_text()))
-        cache = str(place / "cache")  # that of the clone which `shared` returns
-        clone.run("dvc", "exp", "run", "-S", "download.dataset=digits", XDG_CACHE_HOME=cache)
+        clone.run("dvc", "exp", "run", "-S", "download.dataset=digits")
         clone.run("git", "commit", "--quiet", "--all", "--message", "digits")
 
     return shared("finished", build)
 
 
 @pytest.fixture(scope="session")
-def on_mnist(mirror: Path, origin: Clone, shared: Callable[[str, Callable[[Path], None]], Clone]) -> Clone:
+def measured(finished: Clone, shared: Shared) -> Clone:
+    """The same, but its pipeline ends with evaluate, for tests of other things: a report takes 3 seconds of CPU."""
+
+    def build(place: Path) -> None:
+        clone = finished.copy(place / "project")
+        text = (clone.path / "dvc.yaml").read_text()
+        (clone.path / "dvc.yaml").write_text(re.sub("\n  report:.*(?=\nartifacts:)", "", text, flags=re.DOTALL))
+        clone.run("git", "commit", "--quiet", "--all", "--message", "no report")
+
+    return shared("measured", build)
+
+
+@pytest.fixture(scope="session")
+def on_mnist(mirror: Path, origin: Clone, shared: Shared) -> Clone:
     """A fresh clone in which the pipeline has run on the real MNIST: to be copied, not changed."""
 
     def build(place: Path) -> None:
         clone = origin.clone(place / "project")
-        cache = str(place / "cache")
-        environment = {"MNIST_MIRROR": str(mirror), "OMP_NUM_THREADS": "2", "XDG_CACHE_HOME": cache}
+        environment = {"MNIST_MIRROR": str(mirror), "OMP_NUM_THREADS": "2"}
         clone.run("dvc", "repro", seconds=3 * SECONDS, **environment)  # of all the tests, the longest run
 
     return shared("mnist", build)

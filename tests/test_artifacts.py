@@ -20,7 +20,7 @@ def elsewhere(folder: Path) -> Clone:
 
 def trained_again(clone: Clone) -> bytes:
     """Train with another seed, commit, and return the new model."""
-    clone.run("dvc", "exp", "run", "-S", "train.recipe=quick", "-S", "train.seed=1")
+    clone.run("dvc", "exp", "run", "-S", "train.recipe=quick", "-S", "train.seed=1", "train")
     clone.run("git", "commit", "--quiet", "--all", "--message", "another seed")
     return (clone.path / "models/model.pt").read_bytes()
 

@@ -44,9 +44,9 @@ def step(name: str) -> tuple[str, ...]:
 
 
 @pytest.mark.slow
-def test_the_workflows_steps(finished: Clone, tmp_path: Path) -> None:
+def test_the_workflows_steps(measured: Clone, tmp_path: Path) -> None:
     """A branch with its results is reproduced, and compared in the summary; one without them is refused."""
-    work = finished.copy(tmp_path / "work")
+    work = measured.copy(tmp_path / "work")
     work.run("git", "switch", "--quiet", "--create", "quicker")
     work.replace("params.yaml", "recipe: fast", "recipe: quick")
     work.run("git", "commit", "--quiet", "--all", "--message", "quicker, its results forgotten")

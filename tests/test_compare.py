@@ -15,7 +15,7 @@ import pytest
 
 from stages.common.errors import StageError
 from stages.report import comparison, runs
-from tests.conftest import Clone
+from tests.conftest import Clone, Shared
 from tools.seeds import compare_seeds
 
 # One worker builds the clone, and the other need not wait for it
@@ -25,7 +25,7 @@ SEEDS = {"quick-1": ("quick", 1), "quick-2": ("quick", 2), "fast-1": ("fast", 1)
 
 
 @pytest.fixture(scope="session")
-def compared(finished: Clone, shared: Callable[[str, Callable[[Path], None]], Clone]) -> Clone:
+def compared(finished: Clone, shared: Shared) -> Clone:
     """A clone with the branch `quick`, whose run is committed, and an experiment for each of SEEDS."""
 
     def build(place: Path) -> None:
@@ -335,11 +335,11 @@ def test_an_output_that_takes_ascii_alone(compared: Clone) -> None:
     assert "\\u2026" in compared.run(*COMPARE, "main", "quick", PYTHONIOENCODING="ascii").stdout
 
 
-def test_a_project_in_a_folder_of_a_repository(finished: Clone, tmp_path: Path) -> None:
+def test_a_project_in_a_folder_of_a_repository(finished: Clone, common: Path, tmp_path: Path) -> None:
     """compare and the report's --against find the run of a revision there."""
     project = tmp_path / "repository/some/project"
     shutil.copytree(finished.path, project, ignore=shutil.ignore_patterns(".git", ".dvc"))
-    clone = Clone(project, tmp_path)
+    clone = Clone(project, common / "cache")
     clone.run("git", "init", "--quiet", str(tmp_path / "repository"))
     clone.run("git", "add", "--all")
     clone.run("git", "commit", "--quiet", "--message", "a project of several")

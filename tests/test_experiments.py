@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import PROJECT, Clone, wait_until
+from tests.test_exact import weights
+from tests.test_study import queue
 
 QUICK = ("-S", "train.recipe=quick")
 
@@ -19,28 +21,18 @@ def shown(clone: Clone) -> dict[str, dict[str, str]]:
     return {row["Experiment"]: row for row in rows if row["Experiment"]}
 
 
-def weights(clone: Clone) -> str:
-    """Return the digest of the weights in the workspace."""
-    return str(json.loads((clone.path / "metrics/train.json").read_text())["weights_sha256"])
-
-
-def queue(clone: Clone) -> str:
-    """Return what DVC says of its queue."""
-    return clone.run("dvc", "queue", "status").stdout
-
-
 def ended(clone: Clone) -> list[str]:
     """Return the lines of the queue's runs that have ended."""
     return [line for line in queue(clone).splitlines() if re.search("Success|Failed", line)]
 
 
 @pytest.mark.slow
-def test_a_queue_with_two_jobs_at_once(finished: Clone, tmp_path: Path) -> None:
+def test_a_queue_with_two_jobs_at_once(measured: Clone, tmp_path: Path) -> None:
     """A sweep ends with the bits that each run has alone; the failed one says why.
 
     The jobs compute with the code that was queued: that of the workspace is broken in the meantime.
     """
-    clone = finished.copy(tmp_path / "clone")
+    clone = measured.copy(tmp_path / "clone")
     clone.run("dvc", "exp", "run", "--queue", "--name", "sweep", *QUICK, "-S", "train.seed=1,2")
     clone.run("dvc", "exp", "run", "--queue", *QUICK, "-S", "recipes/quick.yaml:learning_rate=-1")
     code = (clone.path / "stages/train/main.py").read_text()
@@ -67,9 +59,9 @@ def test_a_queue_with_two_jobs_at_once(finished: Clone, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_experiments_are_shown_compared_applied_and_made_branches(finished: Clone, tmp_path: Path) -> None:
+def test_experiments_are_shown_compared_applied_and_made_branches(measured: Clone, tmp_path: Path) -> None:
     """`exp run --temp` leaves the workspace alone; show, diff, apply and branch find what it kept."""
-    clone = finished.copy(tmp_path / "clone")
+    clone = measured.copy(tmp_path / "clone")
     before = weights(clone)
     clone.run("dvc", "exp", "run", "--temp", "--name", "quicker", *QUICK)
     assert clone.run("git", "status", "--porcelain").stdout == ""
@@ -88,20 +80,20 @@ def test_experiments_are_shown_compared_applied_and_made_branches(finished: Clon
 
 
 @pytest.mark.slow
-def test_a_shallow_clone_loses_no_experiment(finished: Clone, tmp_path: Path) -> None:
+def test_a_shallow_clone_loses_no_experiment(measured: Clone, common: Path, tmp_path: Path) -> None:
     """There, DVC would run it, report success and keep nothing; it is refused before any work, until all is fetched.
 
     The project stands in a folder of the repository, where no `.git` is.
     """
     folder = "projects/digits"
-    whole, cloned = Clone(tmp_path / "whole", tmp_path / "cache"), tmp_path / "cloned"
-    shutil.copytree(finished.path, whole.path / folder, ignore=shutil.ignore_patterns(".git"))
+    whole, cloned = Clone(tmp_path / "whole", common / "cache"), tmp_path / "cloned"
+    shutil.copytree(measured.path, whole.path / folder, ignore=shutil.ignore_patterns(".git"))
     whole.run("git", "init", "--quiet")
     whole.run("git", "add", "--all")
     for message in ("first", "second"):
         whole.run("git", "commit", "--quiet", "--allow-empty", "--message", message)
     whole.run("git", "clone", "--quiet", "--depth", "1", f"file://{whole.path}", str(cloned))
-    shallow = Clone(cloned / folder, tmp_path / "cache")
+    shallow = Clone(cloned / folder, common / "cache")
     refused = shallow.run("dvc", "exp", "run", "--temp", *QUICK, status=255)
     assert "a shallow clone" in refused.stderr
     assert "git fetch --unshallow" in refused.stderr
@@ -120,9 +112,9 @@ def lines_of_the_merge() -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_merge_by_the_docs(finished: Clone, tmp_path: Path) -> None:
+def test_a_merge_by_the_docs(measured: Clone, tmp_path: Path) -> None:
     """Both branches changed one param: resolved by hand, the page's lines end with the results of the merged params."""
-    clone = finished.copy(tmp_path / "clone")
+    clone = measured.copy(tmp_path / "clone")
     clone.run("git", "branch", "wider")
     for branch, seed in (("wider", 1), ("main", 2)):
         clone.run("git", "switch", "--quiet", branch)

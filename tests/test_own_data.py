@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ from stages.train import fit, main
 from stages.train.images import Images
 from stages.train.processes import Processes
 from stages.train.recipe import Recipe
-from tests.conftest import PROJECT, Clone
+from tests.conftest import PROJECT, Clone, Shared
 from tests.steps import Unsaved
 from tests.test_page import opened
 
@@ -695,7 +694,7 @@ def test_images_in_colour_are_moved_as_a_whole() -> None:
 
 
 @pytest.fixture(scope="session")
-def photos(origin: Clone, shared: Callable[[str, Callable[[Path], None]], Clone]) -> Clone:
+def photos(origin: Clone, shared: Shared) -> Clone:
     """A clone in which the pipeline has run on patches of two photographs in colour that scikit-learn ships."""
 
     def build(place: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from ruamel.yaml import YAML
 
 if TYPE_CHECKING:
-    from tests.conftest import Clone
+    from tests.conftest import Clone, Shared
     from tests.servers import Remote, Sshd
 
 pytest_plugins = ["tests.servers"]
@@ -23,17 +23,20 @@ SEEDS = ("seed: 0 # random seed of weights", "seed: 5 # random seed of weights")
 FIND_DAMAGED = r"cd .dvc/cache/files/md5 && find . -type f | sed -E 's#\./(..)/(\w+).*#\1\2  &#' | md5sum --quiet -c"
 
 
-@pytest.fixture(scope="module")
-def five(finished: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+@pytest.fixture(scope="session")
+def five(measured: Clone, shared: Shared) -> Clone:
     """Return a clone with another seed trained on the branch `five`, its cache full: to be copied, not changed."""
-    clone = finished.copy(tmp_path_factory.mktemp("five") / "clone")
-    clone.run("git", "switch", "--quiet", "--create", "five")
-    clone.replace("params.yaml", *SEEDS)
-    assert clone.repro() == ["train", "evaluate", "report"]
-    clone.run("git", "commit", "--quiet", "--all", "--message", "another seed")
-    clone.run("git", "switch", "--quiet", "main")
-    clone.run("dvc", "checkout")
-    return clone
+
+    def build(place: Path) -> None:
+        clone = measured.copy(place / "project")
+        clone.run("git", "switch", "--quiet", "--create", "five")
+        clone.replace("params.yaml", *SEEDS)
+        assert clone.repro() == ["train", "evaluate"]
+        clone.run("git", "commit", "--quiet", "--all", "--message", "another seed")
+        clone.run("git", "switch", "--quiet", "main")
+        clone.run("dvc", "checkout")
+
+    return shared("five", build)
 
 
 def second(first: Clone, remote: Remote, path: Path) -> Clone:

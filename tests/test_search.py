@@ -92,13 +92,13 @@ def test_what_cannot_be_searched(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_a_stopped_trial_can_be_trained_to_the_end(
-    finished: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    measured: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is an experiment with its params and its curve; applied, `dvc repro` ends with the bits of a whole run.
 
     Asked for again, it is read and not run; other tools pass over it.
     """
-    clone = finished.copy(tmp_path / "clone")
+    clone = measured.copy(tmp_path / "clone")
     for key, value in clone._environment.items():
         monkeypatch.setenv(key, value)
     monkeypatch.chdir(clone.path)
@@ -121,17 +121,17 @@ def test_a_stopped_trial_can_be_trained_to_the_end(
     clone.run("dvc", "exp", "apply", planned.name)
     assert not (clone.path / "metrics/evaluate.json").exists()
     assert "learning_rate: 0.01" in (clone.path / "recipes/fast.yaml").read_text()
-    assert clone.repro() == ["train", "evaluate", "report"]
+    assert clone.repro() == ["train", "evaluate"]
     first = json.loads((clone.path / "metrics/train.json").read_text())
-    whole = finished.copy(tmp_path / "whole")
+    whole = measured.copy(tmp_path / "whole")
     whole.run("dvc", "exp", "run", "-S", planned.sets[0], "-S", planned.sets[1], "train")
     assert first == json.loads((whole.path / "metrics/train.json").read_text())
 
 
 @pytest.mark.slow
-def test_the_winner_is_confirmed_on_fresh_seeds(finished: Clone, tmp_path: Path) -> None:
+def test_the_winner_is_confirmed_on_fresh_seeds(measured: Clone, tmp_path: Path) -> None:
     """Two trials of the committed seed, 0; then the best one against what is committed, each with the seeds 1 and 2."""
-    clone = finished.copy(tmp_path / "clone")
+    clone = measured.copy(tmp_path / "clone")
     command = ("-m", "tools.study", "--name", "lr", "--search", "2", "--seeds", "2", "-S", SPACE[0])
     printed = wait_for_runs(clone.start(sys.executable, *command, seconds=1800), clone, "lr", 6)
     refs = clone.experiments("lr")

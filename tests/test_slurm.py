@@ -160,9 +160,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
         cluster.stop()
 
 
-def test_a_study_survives_the_loss_of_a_job_and_of_a_node(finished: Clone, tmp_path: Path, cluster: Cluster) -> None:
+def test_a_study_survives_the_loss_of_a_job_and_of_a_node(measured: Clone, tmp_path: Path, cluster: Cluster) -> None:
     """One job is cancelled and one node killed: the study ends with all results, none twice, in this clone."""
-    clone = finished.copy(tmp_path / "clone")
+    clone = measured.copy(tmp_path / "clone")
     grid = ("--name", "rate", "--seeds", "3", "-S", f"{RATE}=0.01,0.02")
     study = clone.start(sys.executable, "-m", "tools.study", "--on", "slurm", *grid, seconds=1800)
     wait_until(lambda: cluster.running("node1") and cluster.running("node2"), "both nodes have a job", cluster.said)
@@ -195,9 +195,9 @@ print(json.dumps([search.run(of, study.ask(), Slurm("lr", 1)) for of in trials])
 """
 
 
-def test_the_trials_of_a_search_are_jobs(finished: Clone, tmp_path: Path, cluster: Cluster) -> None:
+def test_the_trials_of_a_search_are_jobs(measured: Clone, tmp_path: Path, cluster: Cluster) -> None:
     """What is to be stopped counts so, but has run to the end; what fails was submitted twice. The logs are here."""
-    clone = finished.copy(tmp_path / "clone")
+    clone = measured.copy(tmp_path / "clone")
     (losses, stopped), failed = json.loads(clone.run(sys.executable, "-c", TRIALS, PYTHONPATH=".").stdout)
     assert (len(losses), stopped) == (1, True)
     assert failed == [[], False]
@@ -209,9 +209,9 @@ def test_the_trials_of_a_search_are_jobs(finished: Clone, tmp_path: Path, cluste
     assert cluster.ask("squeue", "-h") == ""
 
 
-def test_one_training_over_two_tasks(finished: Clone, tmp_path: Path, cluster: Cluster) -> None:
+def test_one_training_over_two_tasks(measured: Clone, tmp_path: Path, cluster: Cluster) -> None:
     """torchrun in two Slurm tasks, each on its node and in its clone: the bits of one process, by the docs' command."""
-    clones = [finished.clone(tmp_path / f"clone{node}") for node in (0, 1)]
+    clones = [measured.clone(tmp_path / f"clone{node}") for node in (0, 1)]
     (port,) = free_ports(1)
     script = (
         f'cd "{tmp_path}/clone$SLURM_NODEID" && dvc repro split && torchrun --nnodes 2 --node-rank "$SLURM_NODEID" '
@@ -219,5 +219,5 @@ def test_one_training_over_two_tasks(finished: Clone, tmp_path: Path, cluster: C
     )
     clones[0].run("srun", "--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=1", "sh", "-c", script, seconds=900)
     assert clones[0].run("git", "status", "--porcelain").stdout == ""
-    assert (clones[0].path / "models/model.pt").read_bytes() == (finished.path / "models/model.pt").read_bytes()
+    assert (clones[0].path / "models/model.pt").read_bytes() == (measured.path / "models/model.pt").read_bytes()
     assert not (clones[1].path / "models").exists()

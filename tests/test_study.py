@@ -19,7 +19,7 @@ from playwright.sync_api import Browser
 from scipy import stats
 
 from stages.common.errors import StageError
-from stages.report import pictures, runs
+from stages.report import pictures, runs, studies
 from tests.conftest import SECONDS, Clone, wait_until
 from tests.made import Made, make
 from tests.test_page import AXE
@@ -261,10 +261,12 @@ def test_the_report_shows_a_study(studied: tuple[Clone, list[str]], browser: Bro
     study = json.loads(kept.read_text())
     group = {**study["groups"][0], "mean": math.nan}
     strange = [{**study, **changed} for changed in ({"groups": None}, {"groups": [group]}, {"cells": 1})]
-    for damaged in (kept.read_text()[:-9], "[]", "{}", *map(json.dumps, strange)):
+    message = "plots/studies/rate.json: damaged, or no study; delete it, or copy it from st"
+    for damaged in ("[]", "{}", *map(json.dumps, strange), kept.read_text()[:-9]):
         kept.write_text(damaged)
-        failed = clone.run("python", "-m", "stages.report", status=1)
-        assert "error: plots/studies/rate.json: damaged, or no study; delete it, or copy it from st" in failed.stderr
+        with contextlib.chdir(clone.path), pytest.raises(StageError, match=f"^{re.escape(message)}"):
+            studies.load()
+    assert f"error: {message}" in clone.run("python", "-m", "stages.report", status=1).stderr
 
 
 def processes_of(clone: Clone) -> list[int]:
@@ -300,12 +302,12 @@ def done(clone: Clone) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_a_study_goes_on_where_it_was_stopped(finished: Clone, tmp_path: Path) -> None:
+def test_a_study_goes_on_where_it_was_stopped(measured: Clone, tmp_path: Path) -> None:
     """Ctrl-C, then SIGKILL for all that runs, as a reboot does: what is done stays, the rest is run, none twice.
 
     The rate that the pipeline refuses is missing in the end, and the command named beside it says why.
     """
-    clone = finished.copy(tmp_path / "clone")
+    clone = measured.copy(tmp_path / "clone")
     study = (*STUDY, "--name", "rate", "--seeds", "2", "-S", f"{RATE}=0.01,-1")
     interrupted = clone.start(*study)
     wait_until(lambda: done(clone) or interrupted.poll() is not None, "a run is done", lambda: queue(clone))
