@@ -103,9 +103,9 @@ def test_machines_change_no_bit(measured: Clone, tmp_path: Path, machines: tuple
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_it_goes_on_to_the_same_bits(measured: Clone, tmp_path: Path) -> None:
+def test_killed_at_any_moment_it_goes_on_to_the_same_bits(finished: Clone, tmp_path: Path) -> None:
     """SIGKILL to `dvc repro` and its stage, at many random moments; the last run ends as if it were the only one."""
-    through, killed = measured.copy(tmp_path / "through"), measured.copy(tmp_path / "killed")
+    through, killed = finished.copy(tmp_path / "through"), finished.copy(tmp_path / "killed")
     for clone in (through, killed):
         clone.replace("recipes/fast.yaml", "epochs: 2 #", "epochs: 24 #")
     through.run("dvc", "repro")
