@@ -757,9 +757,7 @@ def test_the_icons_of_a_package(origin: Clone, tmp_path: Path, browser: Browser)
     assert failed.stderr.endswith("fix this\n  a class of fewer than 3 different pictures (1): animations\n")
     shutil.rmtree(place / "animations")
     said = clone.run(*dataset).stdout
-    assert (
-        "datasets/icons/pictures: 214 pictures in 9 classes, used as 3 x 32 x 32\n  actions 69, apps 28, categories 12," in said
-    )
+    assert "pictures: 214 pictures in 9 classes, used as 3 x 32 x 32\n  actions 69, apps 28, categories 12," in said
     assert "duplicates in their class, which are used once: 634\n  in the test part: 43 pictures" in said
     clone.run("dvc", "add", "datasets/icons/pictures")
     clone.run("git", "add", "datasets/icons")
