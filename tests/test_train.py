@@ -270,7 +270,7 @@ def test_running_statistics_are_the_mean_over_the_shards() -> None:
 def test_constants_stay_as_they_are() -> None:
     """Buffers that no shard changes, to the bit: large whole numbers, float64, and float32 in three shards."""
     net = description.build(["linear 10"], {}, (1, 28, 28), 10)
-    constants = [torch.tensor([2**24 + 1]), torch.tensor([1 / 3], dtype=torch.float64), torch.tensor([True])]
+    constants = [torch.tensor([2**60 + 1]), torch.tensor([1 / 3], dtype=torch.float64), torch.tensor([True])]
     constants.append(torch.tensor([-torch.inf]))
     constants.append(torch.rand(1000, generator=torch.Generator().manual_seed(0)))
     for place, values in enumerate(constants):
@@ -280,6 +280,19 @@ def test_constants_stay_as_they_are() -> None:
         gradient.of(shards_of(torch.zeros(3, dtype=torch.int64), 1))
         gradient.merge_statistics()
     assert all(torch.equal(buffer, values) for buffer, values in zip(net.buffers(), constants, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float32, torch.float64])
+def test_a_buffer_gets_the_mean_change_of_the_shards(dtype: torch.dtype) -> None:
+    """From 5, by 2 in one shard and by 6 in the other: 9 in the net and in both replicas, of whatever type it is."""
+    net = description.build(["linear 10"], {}, (1, 28, 28), 10)
+    net.register_buffer("seen", torch.tensor([5], dtype=dtype))
+    with Workers(1) as workers:
+        gradient = sharded(net, torch.zeros(2, 28, 28, dtype=torch.uint8), 2, workers, 2)
+        for replica, change in zip(gradient._replicas, (2, 6), strict=True):
+            replica.seen += change
+        gradient.merge_statistics()
+    assert [of.seen.item() for of in (net, *gradient._replicas)] == [9, 9, 9]
 
 
 def test_each_epoch_sees_each_image_once_in_another_order(data: fit.Data) -> None:
