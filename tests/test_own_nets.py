@@ -158,7 +158,7 @@ class Odd(nn.Module):
         if self.kind == "empty":
             return pixels.flatten(1)[:, : self.classes]
         logits = self.last(pixels.flatten(1))
-        return (logits, logits) if self.kind == "tuple" else logits
+        return {"tuple": (logits, logits), "double": logits.double()}.get(self.kind, logits)
 
 
 @pytest.mark.parametrize(
@@ -167,6 +167,7 @@ class Odd(nn.Module):
         ("empty", "expected a net with parameters; nets.odd:Odd has none"),
         ("half", "expected parameters of float32; nets.odd:Odd has others: extra"),
         ("tuple", "expected logits, a tensor; nets.odd:Odd makes tuple"),
+        ("double", "expected logits of float32; nets.odd:Odd makes torch.float64"),
     ],
 )
 def test_a_net_that_cannot_be_trained_is_refused(monkeypatch: pytest.MonkeyPatch, kind: str, message: str) -> None:

@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 from torch.nn import functional
 
 from stages.common import files, idx, raw
 from stages.common.errors import StageError
-from stages.net import description, exact, inference
+from stages.net import description, exact, inference, layers
 from stages.net.workers import Workers
 from stages.train import checkpoint, fit
 from stages.train import main as stage
-from stages.train.gradients import Shard, ShardedGradient
+from stages.train.gradients import Shard, ShardedGradient, as_vector
 from stages.train.images import Images
 from stages.train.processes import Processes
 from stages.train.recipe import Recipe
@@ -234,6 +235,40 @@ def test_the_gradient_is_that_of_plain_autograd() -> None:
         loss, found = sharded(net, images, 4, workers, 32).of(shards_of(labels, 8))
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(loss, mean_loss.detach())
+
+
+def test_parameters_may_be_channels_last_in_memory() -> None:
+    """As `net.to(memory_format=torch.channels_last)` lays them: the vector has their values, in PyTorch's order."""
+    net = nn.Conv2d(3, 4, 5).to(memory_format=torch.channels_last)
+    values = [parameter.flatten().tolist() for parameter in net.parameters()]
+    vector = as_vector(net)
+    assert vector.tolist() == values[0] + values[1]
+    vector.zero_()
+    assert not net.weight.any()
+
+
+class SometimesDeeper(nn.Module):
+    """A net with a layer that it uses only if told to."""
+
+    def __init__(self, deeper: bool):
+        super().__init__()
+        self.first, self.last, self.deeper = layers.Linear(784, 10), layers.Linear(10, 10), deeper
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return logits (N, 10)."""
+        logits = self.first(pixels.flatten(1))
+        return self.last(logits) if self.deeper else logits
+
+
+def test_a_layer_that_a_step_skips_has_a_gradient_of_zero() -> None:
+    """As with random depth; 7,850 values are those of the first layer."""
+    shard = (torch.tensor([[0, 0, 0]]), torch.tensor([3]), torch.Generator)
+    found = [
+        Step(SometimesDeeper(deeper), Images(torch.ones(1, 28, 28, dtype=torch.uint8), 0), 0.0, 1)(*shard)
+        for deeper in (True, False)
+    ]
+    assert [vector[7850:-1].any().item() for vector in found] == [True, False]
+    assert [len(vector) for vector in found] == [7850 + 110 + 1] * 2
 
 
 def test_a_recorded_step_gives_the_bits_of_autograd() -> None:

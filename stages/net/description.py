@@ -98,6 +98,8 @@ def of_class(model: str, options: Options, shape: Shape, classes: int) -> nn.Mod
         logits = made.eval()(torch.zeros(1, *shape))
     if not isinstance(logits, torch.Tensor):
         raise ValueError(f"logits, a tensor; {model} makes {type(logits).__name__}")
+    if logits.dtype != torch.float32:
+        raise ValueError(f"logits of float32; {model} makes {logits.dtype}")
     if wrong := [name for name, values in made.named_parameters() if values.dtype != torch.float32]:
         raise ValueError(f"parameters of float32; {model} has others: {', '.join(wrong)}")
     if logits.shape != (1, classes):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
+from torch.nn.utils import vector_to_parameters
 
 from stages.net.workers import Workers
 from stages.train.processes import Processes
@@ -17,7 +17,7 @@ RUNNING = ("running_mean", "running_var")  # the statistics of batch norm
 
 def as_vector(net: nn.Module) -> Tensor:
     """Return one vector of all the parameters of `net`, which are parts of it from now on."""
-    vector = parameters_to_vector(net.parameters()).detach()
+    vector = torch.cat([values.detach().flatten() for values in net.parameters()])
     vector_to_parameters(vector, net.parameters())
     return vector
 
