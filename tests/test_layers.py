@@ -262,6 +262,31 @@ def test_the_guard_names_what_is_not_exact() -> None:
     assert watched.reason().startswith("torch.ops.aten.add ")
 
 
+@pytest.mark.parametrize(
+    ("compute", "named"),
+    [
+        (lambda values: 1 - nn.functional.pad(values, (1, 2)).unflatten(1, (2, -1)).movedim(1, 2), ""),
+        (lambda values: values.flip(2).roll(1, 2).clamp(0, 0.5).abs().mT, ""),
+        (lambda values: nn.functional.pixel_shuffle(nn.functional.pixel_unshuffle(values, 2), 2), ""),
+        (lambda values: values.tile(1, 2, 1, 1).detach() * torch.arange(2, 10), ""),
+        (lambda values: values * torch.arange(0, 0.8, 0.1), "arange"),
+        (lambda values: torch.rsub(values, 1, alpha=3), "rsub"),
+        (lambda values: torch.add(values, 0.3, alpha=0.1), "add"),
+        (lambda values: nn.functional.linear(values, values[0, 0]), "mm"),
+    ],
+)
+def test_the_guard_knows_what_is_exact(compute: Callable[[Tensor], Tensor], named: str) -> None:
+    """Values that are moved, and single IEEE operations, with their gradients, and in inference mode, too."""
+    values = torch.rand(3, 4, 8, 8, requires_grad=True)
+    with guard.Guard() as watched:
+        made = compute(values)
+        if made.requires_grad:
+            made.backward(torch.ones_like(made))
+        with torch.inference_mode():
+            compute(values)
+    assert " ".join(watched.found) == named
+
+
 def test_what_the_kernels_cannot_read_is_refused() -> None:
     """Another type of numbers than float32, labels that are none, and a stride for each axis: an error, no result."""
     pixels = torch.rand(2, 3, 6, 6)
