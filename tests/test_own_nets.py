@@ -1,7 +1,10 @@
 """A recipe whose model is a class: the whole pipeline runs, and what loses the promise of equal bits is named."""
 
 import json
+import random
+import re
 import sys
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -131,15 +134,53 @@ class Idle(nn.Module):
         return logits
 
 
-def test_what_is_not_trained_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before the first step."""
+def why_inexact(monkeypatch: pytest.MonkeyPatch, net: type[nn.Module]) -> str:
+    """Return what train says about the class `net`."""
     mine = ModuleType("nets.mine")
-    mine.Idle = Idle  # type: ignore[attr-defined]
+    mine.Mine = net  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "nets.mine", mine)
     settings = {"optimizer": "sgd", "learning_rate": 0.1, "schedule": "constant", "batch_size": 8, "shards": 1}
-    recipe = Recipe(model="nets.mine:Idle", epochs=1, **settings)
-    with pytest.raises(StageError, match=r"nets.mine:Idle: the loss has no gradient for used.bias, unused.weight; rem"):
-        fit.why_inexact(recipe, 0, made_up(20, training=10))
+    return fit.why_inexact(Recipe(model="nets.mine:Mine", epochs=1, **settings), 0, made_up(20, training=10))
+
+
+def test_what_is_not_trained_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the first step."""
+    with pytest.raises(StageError, match=r"nets.mine:Mine: the loss has no gradient for used.bias, unused.weight; rem"):
+        why_inexact(monkeypatch, Idle)
+
+
+class WithFactor(nn.Module):
+    """A linear layer of pixels that are multiplied by what `factor` makes."""
+
+    factor: Callable[[], Tensor]
+
+    def __init__(self, shape: tuple[int, ...], classes: int) -> None:
+        super().__init__()
+        self.last = layers.Linear(28 * 28, classes)
+        self.register_buffer("of", type(self).factor())
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return logits (N, classes)."""
+        logits: Tensor = self.last((pixels * self.of).flatten(1))
+        return logits
+
+
+@pytest.mark.parametrize(
+    ("factor", "reason"),
+    [
+        (lambda: torch.arange(28) / 27, ""),
+        (lambda: torch.linspace(-1, 1, 28), r"torch.ops.aten.linspace \(tests/.*, line \d+\)"),
+        (lambda: torch.tensor(random.random()), "each copy of the net has another of"),  # noqa: S311 - nothing secret
+        (lambda: torch.randn(28), "torch.ops.aten.randn .*; each copy of the net has another of"),
+        (lambda: torch.empty(28).uniform_(), "torch.ops.aten.uniform_ .*; each copy of the net has another of"),
+    ],
+)
+def test_how_a_net_is_made_is_watched(
+    monkeypatch: pytest.MonkeyPatch, factor: Callable[[], Tensor], reason: str
+) -> None:
+    """A table that a class computes, and what it draws; a constant is exact."""
+    monkeypatch.setattr(WithFactor, "factor", staticmethod(factor), raising=False)
+    assert re.fullmatch(reason, why_inexact(monkeypatch, WithFactor))
 
 
 class Odd(nn.Module):
