@@ -149,6 +149,28 @@ def test_what_is_not_trained_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         why_inexact(monkeypatch, Idle)
 
 
+class Counting(nn.Module):
+    """A linear layer that counts its batches, in a buffer that its state does not have."""
+
+    def __init__(self, shape: tuple[int, ...], classes: int) -> None:
+        super().__init__()
+        self.last = layers.Linear(28 * 28, classes)
+        self.register_buffer("constant", torch.tensor(2.0), persistent=False)
+        self.register_buffer("batches", torch.tensor(0.0), persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return logits (N, classes)."""
+        self.batches += self.training
+        logits: Tensor = self.last(pixels.flatten(1) * self.constant) + self.batches
+        return logits
+
+
+def test_what_no_file_keeps_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resumed training, and the evaluation, would begin with another value; a constant is as good as kept."""
+    with pytest.raises(StageError, match=r"nets.mine:Mine: its copies differ in batches; make it a persistent buffer"):
+        why_inexact(monkeypatch, Counting)
+
+
 class WithFactor(nn.Module):
     """A linear layer of pixels that are multiplied by what `factor` makes."""
 

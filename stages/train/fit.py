@@ -134,8 +134,8 @@ def why_inexact(recipe: Recipe, seed: int, data: Data) -> str:
     """Return what could give other bits on another run or computer; nothing if the promise holds.
 
     A copy of the net is made, trains on one shard and predicts it, while the guard looks at each of PyTorch's
-    operations. Raises StageError if the loss does not depend on one of the parameters, or if the shards are too small
-    for batch norm.
+    operations. Raises StageError if the loss does not depend on one of the parameters, if the shards are too small for
+    batch norm, or if a buffer that no file keeps is not a constant.
     """
     if data.images.device.type != "cpu":
         return "a GPU computes it"
@@ -153,6 +153,9 @@ def why_inexact(recipe: Recipe, seed: int, data: Data) -> str:
         inference.predict(net, data.images[rows], Workers(1))
     if idle := [name for name, parameter in net.named_parameters() if parameter.grad is None]:
         raise StageError(f"{recipe.model}: the loss has no gradient for {', '.join(idle)}; remove what is not trained")
+    saved, changed = net.state_dict(), dict(net.named_buffers())
+    if lost := [name for name, of in again.named_buffers() if name not in saved and not of.equal(changed[name])]:
+        raise StageError(f"{recipe.model}: its copies differ in {', '.join(lost)}; make it a persistent buffer")
     return "; ".join(filter(None, (watched.reason(), drawn and f"each copy of the net has another {drawn}")))
 
 
