@@ -187,6 +187,29 @@ class WithFactor(nn.Module):
         return logits
 
 
+class WithOwnDraws(nn.Module):
+    """A net with dropout by a generator of its own, which no checkpoint has, and by one of ours."""
+
+    def __init__(self, shape: tuple[int, ...], classes: int) -> None:
+        super().__init__()
+        self.last, self.ours = layers.Linear(28 * 28, classes), layers.Dropout(0.5)
+        self.random = torch.Generator().manual_seed(0)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return logits (N, classes)."""
+        kept = self.ours(pixels.flatten(1))
+        logits: Tensor = self.last(kept * (torch.rand(kept.shape, generator=self.random) < 0.5))
+        return logits
+
+
+def test_a_state_that_no_file_keeps_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resumed training would draw other numbers; those of our layers follow from the seed."""
+    reason = "from the same state and draws, a net computes other logits"
+    assert why_inexact(monkeypatch, WithOwnDraws) == reason
+    monkeypatch.setattr(WithOwnDraws, "forward", lambda net, pixels: net.last(net.ours(pixels.flatten(1))))
+    assert why_inexact(monkeypatch, WithOwnDraws) == ""
+
+
 @pytest.mark.parametrize(
     ("factor", "reason"),
     [

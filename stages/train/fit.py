@@ -140,23 +140,28 @@ def why_inexact(recipe: Recipe, seed: int, data: Data) -> str:
     if data.images.device.type != "cpu":
         return "a GPU computes it"
     rows = data.training[: recipe.batch_size // recipe.shards]
+    pixels = inference.scaled(data.images[rows])
     with guard.Guard() as watched:
         net, again = untrained(recipe, seed, data), untrained(recipe, seed, data)
         drawn = differing(net, again)
         layers.draw_from(net, exact.generator(seed, "dropout"))
         try:
-            logits = net(inference.scaled(data.images[rows]))
+            logits = net(pixels)
         except operations.TooFewError as error:
             raise StageError(f"batch_size {recipe.batch_size}, shards {recipe.shards}: {error}") from None
         loss = layers.cross_entropy(logits, data.labels[rows], recipe.label_smoothing, len(rows))
         loss.backward()
+        net.load_state_dict(again.state_dict())
+        layers.draw_from(net, exact.generator(seed, "dropout"))
+        other = "" if net(pixels).equal(logits) else "from the same state and draws, a net computes other logits"
         inference.predict(net, data.images[rows], Workers(1))
     if idle := [name for name, parameter in net.named_parameters() if parameter.grad is None]:
         raise StageError(f"{recipe.model}: the loss has no gradient for {', '.join(idle)}; remove what is not trained")
     saved, changed = net.state_dict(), dict(net.named_buffers())
     if lost := [name for name, of in again.named_buffers() if name not in saved and not of.equal(changed[name])]:
         raise StageError(f"{recipe.model}: its copies differ in {', '.join(lost)}; make it a persistent buffer")
-    return "; ".join(filter(None, (watched.reason(), drawn and f"each copy of the net has another {drawn}")))
+    different = f"each copy of the net has another {drawn}" if drawn else other
+    return "; ".join(filter(None, (watched.reason(), different)))
 
 
 def differing(net: nn.Module, other: nn.Module) -> str:
