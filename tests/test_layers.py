@@ -244,7 +244,6 @@ def test_the_guard_names_what_is_not_exact() -> None:
         net(torch.rand(3, 1, 28, 28))
     assert watched.reason().startswith("torch.ops.aten.addmm (tests/test_layers.py, line ")
     assert ", torch.ops.aten.exp (tests/test_layers.py, line " in watched.reason()
-    assert description.draw_weights(net, exact.generator(0, "weights")) == ""
     chain = description.build(NET, {}, (1, 28, 28), 10)
     layers.draw_from(chain, exact.generator(0, "dropout"))
     pixels = torch.rand(3, 1, 28, 28)
@@ -260,6 +259,31 @@ def test_the_guard_names_what_is_not_exact() -> None:
     with guard.Guard() as watched:
         torch.add(made, made, alpha=3)
     assert watched.reason().startswith("torch.ops.aten.add ")
+
+
+@pytest.mark.parametrize(
+    ("compute", "named"),
+    [
+        (lambda values: 1 - nn.functional.pad(values, (1, 2)).unflatten(1, (2, -1)).movedim(1, 2), ""),
+        (lambda values: values.flip(2).roll(1, 2).clamp(0, 0.5).abs().mT, ""),
+        (lambda values: nn.functional.pixel_shuffle(nn.functional.pixel_unshuffle(values, 2), 2), ""),
+        (lambda values: values.tile(1, 2, 1, 1).detach() * torch.arange(2, 10), ""),
+        (lambda values: values * torch.arange(0, 0.8, 0.1), "arange"),
+        (lambda values: torch.rsub(values, 1, alpha=3), "rsub"),
+        (lambda values: torch.add(values, 0.3, alpha=0.1), "add"),
+        (lambda values: nn.functional.linear(values, values[0, 0]), "mm"),
+    ],
+)
+def test_the_guard_knows_what_is_exact(compute: Callable[[Tensor], Tensor], named: str) -> None:
+    """Values that are moved, and single IEEE operations, with their gradients, and in inference mode, too."""
+    values = torch.rand(3, 4, 8, 8, requires_grad=True)
+    with guard.Guard() as watched:
+        made = compute(values)
+        if made.requires_grad:
+            made.backward(torch.ones_like(made))
+        with torch.inference_mode():
+            compute(values)
+    assert " ".join(watched.found) == named
 
 
 def test_what_the_kernels_cannot_read_is_refused() -> None:

@@ -1,7 +1,10 @@
 """A recipe whose model is a class: the whole pipeline runs, and what loses the promise of equal bits is named."""
 
 import json
+import random
+import re
 import sys
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -131,15 +134,98 @@ class Idle(nn.Module):
         return logits
 
 
-def test_what_is_not_trained_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before the first step."""
+def why_inexact(monkeypatch: pytest.MonkeyPatch, net: type[nn.Module]) -> str:
+    """Return what train says about the class `net`."""
     mine = ModuleType("nets.mine")
-    mine.Idle = Idle  # type: ignore[attr-defined]
+    mine.Mine = net  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "nets.mine", mine)
     settings = {"optimizer": "sgd", "learning_rate": 0.1, "schedule": "constant", "batch_size": 8, "shards": 1}
-    recipe = Recipe(model="nets.mine:Idle", epochs=1, **settings)
-    with pytest.raises(StageError, match=r"nets.mine:Idle: the loss has no gradient for used.bias, unused.weight; rem"):
-        fit.why_inexact(recipe, 0, made_up(20, training=10))
+    return fit.why_inexact(Recipe(model="nets.mine:Mine", epochs=1, **settings), 0, made_up(20, training=10))
+
+
+def test_what_is_not_trained_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the first step."""
+    with pytest.raises(StageError, match=r"nets.mine:Mine: the loss has no gradient for used.bias, unused.weight; rem"):
+        why_inexact(monkeypatch, Idle)
+
+
+class Counting(nn.Module):
+    """A linear layer that counts its batches, in a buffer that its state does not have."""
+
+    def __init__(self, shape: tuple[int, ...], classes: int) -> None:
+        super().__init__()
+        self.last = layers.Linear(28 * 28, classes)
+        self.register_buffer("constant", torch.tensor(2.0), persistent=False)
+        self.register_buffer("batches", torch.tensor(0.0), persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return logits (N, classes)."""
+        self.batches += self.training
+        logits: Tensor = self.last(pixels.flatten(1) * self.constant) + self.batches
+        return logits
+
+
+def test_what_no_file_keeps_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resumed training, and the evaluation, would begin with another value; a constant is as good as kept."""
+    with pytest.raises(StageError, match=r"nets.mine:Mine: its copies differ in batches; make it a persistent buffer"):
+        why_inexact(monkeypatch, Counting)
+
+
+class WithFactor(nn.Module):
+    """A linear layer of pixels that are multiplied by what `factor` makes."""
+
+    factor: Callable[[], Tensor]
+
+    def __init__(self, shape: tuple[int, ...], classes: int) -> None:
+        super().__init__()
+        self.last = layers.Linear(28 * 28, classes)
+        self.register_buffer("of", type(self).factor())
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return logits (N, classes)."""
+        logits: Tensor = self.last((pixels * self.of).flatten(1))
+        return logits
+
+
+class WithOwnDraws(nn.Module):
+    """A net with dropout by a generator of its own, which no checkpoint has, and by one of ours."""
+
+    def __init__(self, shape: tuple[int, ...], classes: int) -> None:
+        super().__init__()
+        self.last, self.ours = layers.Linear(28 * 28, classes), layers.Dropout(0.5)
+        self.random = torch.Generator().manual_seed(0)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return logits (N, classes)."""
+        kept = self.ours(pixels.flatten(1))
+        logits: Tensor = self.last(kept * (torch.rand(kept.shape, generator=self.random) < 0.5))
+        return logits
+
+
+def test_a_state_that_no_file_keeps_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resumed training would draw other numbers; those of our layers follow from the seed."""
+    reason = "from the same state and draws, a net computes other logits"
+    assert why_inexact(monkeypatch, WithOwnDraws) == reason
+    monkeypatch.setattr(WithOwnDraws, "forward", lambda net, pixels: net.last(net.ours(pixels.flatten(1))))
+    assert why_inexact(monkeypatch, WithOwnDraws) == ""
+
+
+@pytest.mark.parametrize(
+    ("factor", "reason"),
+    [
+        (lambda: torch.arange(28) / 27, ""),
+        (lambda: torch.linspace(-1, 1, 28), r"torch.ops.aten.linspace \(tests/.*, line \d+\)"),
+        (lambda: torch.tensor(random.random()), "each copy of the net has another of"),  # noqa: S311 - nothing secret
+        (lambda: torch.randn(28), "torch.ops.aten.randn .*; each copy of the net has another of"),
+        (lambda: torch.empty(28).uniform_(), "torch.ops.aten.uniform_ .*; each copy of the net has another of"),
+    ],
+)
+def test_how_a_net_is_made_is_watched(
+    monkeypatch: pytest.MonkeyPatch, factor: Callable[[], Tensor], reason: str
+) -> None:
+    """A table that a class computes, and what it draws; a constant is exact."""
+    monkeypatch.setattr(WithFactor, "factor", staticmethod(factor), raising=False)
+    assert re.fullmatch(reason, why_inexact(monkeypatch, WithFactor))
 
 
 class Odd(nn.Module):
@@ -158,7 +244,7 @@ class Odd(nn.Module):
         if self.kind == "empty":
             return pixels.flatten(1)[:, : self.classes]
         logits = self.last(pixels.flatten(1))
-        return (logits, logits) if self.kind == "tuple" else logits
+        return {"tuple": (logits, logits), "double": logits.double()}.get(self.kind, logits)
 
 
 @pytest.mark.parametrize(
@@ -167,6 +253,7 @@ class Odd(nn.Module):
         ("empty", "expected a net with parameters; nets.odd:Odd has none"),
         ("half", "expected parameters of float32; nets.odd:Odd has others: extra"),
         ("tuple", "expected logits, a tensor; nets.odd:Odd makes tuple"),
+        ("double", "expected logits of float32; nets.odd:Odd makes torch.float64"),
     ],
 )
 def test_a_net_that_cannot_be_trained_is_refused(monkeypatch: pytest.MonkeyPatch, kind: str, message: str) -> None:

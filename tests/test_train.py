@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 from torch.nn import functional
 
 from stages.common import files, idx, raw
 from stages.common.errors import StageError
-from stages.net import description, exact, inference
+from stages.net import description, exact, inference, layers
 from stages.net.workers import Workers
 from stages.train import checkpoint, fit
 from stages.train import main as stage
-from stages.train.gradients import Shard, ShardedGradient
+from stages.train.gradients import Shard, ShardedGradient, as_vector
 from stages.train.images import Images
 from stages.train.processes import Processes
 from stages.train.recipe import Recipe
@@ -236,6 +237,40 @@ def test_the_gradient_is_that_of_plain_autograd() -> None:
     torch.testing.assert_close(loss, mean_loss.detach())
 
 
+def test_parameters_may_be_channels_last_in_memory() -> None:
+    """As `net.to(memory_format=torch.channels_last)` lays them: the vector has their values, in PyTorch's order."""
+    net = nn.Conv2d(3, 4, 5).to(memory_format=torch.channels_last)
+    values = [parameter.flatten().tolist() for parameter in net.parameters()]
+    vector = as_vector(net)
+    assert vector.tolist() == values[0] + values[1]
+    vector.zero_()
+    assert not net.weight.any()
+
+
+class SometimesDeeper(nn.Module):
+    """A net with a layer that it uses only if told to."""
+
+    def __init__(self, deeper: bool):
+        super().__init__()
+        self.first, self.last, self.deeper = layers.Linear(784, 10), layers.Linear(10, 10), deeper
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return logits (N, 10)."""
+        logits = self.first(pixels.flatten(1))
+        return self.last(logits) if self.deeper else logits
+
+
+def test_a_layer_that_a_step_skips_has_a_gradient_of_zero() -> None:
+    """As with random depth; 7,850 values are those of the first layer."""
+    shard = (torch.tensor([[0, 0, 0]]), torch.tensor([3]), torch.Generator)
+    found = [
+        Step(SometimesDeeper(deeper), Images(torch.ones(1, 28, 28, dtype=torch.uint8), 0), 0.0, 1)(*shard)
+        for deeper in (True, False)
+    ]
+    assert [vector[7850:-1].any().item() for vector in found] == [True, False]
+    assert [len(vector) for vector in found] == [7850 + 110 + 1] * 2
+
+
 def test_a_recorded_step_gives_the_bits_of_autograd() -> None:
     """Loss, gradient and running statistics of three steps: of a list of layers, and of a class with these layers."""
     net = description.build(["normalize 0.2 0.4", *DROPOUT[:3], "batch_norm", *DROPOUT[3:]], {}, (1, 28, 28), 10)
@@ -270,7 +305,7 @@ def test_running_statistics_are_the_mean_over_the_shards() -> None:
 def test_constants_stay_as_they_are() -> None:
     """Buffers that no shard changes, to the bit: large whole numbers, float64, and float32 in three shards."""
     net = description.build(["linear 10"], {}, (1, 28, 28), 10)
-    constants = [torch.tensor([2**24 + 1]), torch.tensor([1 / 3], dtype=torch.float64), torch.tensor([True])]
+    constants = [torch.tensor([2**60 + 1]), torch.tensor([1 / 3], dtype=torch.float64), torch.tensor([True])]
     constants.append(torch.tensor([-torch.inf]))
     constants.append(torch.rand(1000, generator=torch.Generator().manual_seed(0)))
     for place, values in enumerate(constants):
@@ -280,6 +315,19 @@ def test_constants_stay_as_they_are() -> None:
         gradient.of(shards_of(torch.zeros(3, dtype=torch.int64), 1))
         gradient.merge_statistics()
     assert all(torch.equal(buffer, values) for buffer, values in zip(net.buffers(), constants, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float32, torch.float64])
+def test_a_buffer_gets_the_mean_change_of_the_shards(dtype: torch.dtype) -> None:
+    """From 5, by 2 in one shard and by 6 in the other: 9 in the net and in both replicas, of whatever type it is."""
+    net = description.build(["linear 10"], {}, (1, 28, 28), 10)
+    net.register_buffer("seen", torch.tensor([5], dtype=dtype))
+    with Workers(1) as workers:
+        gradient = sharded(net, torch.zeros(2, 28, 28, dtype=torch.uint8), 2, workers, 2)
+        for replica, change in zip(gradient._replicas, (2, 6), strict=True):
+            replica.seen += change
+        gradient.merge_statistics()
+    assert [of.seen.item() for of in (net, *gradient._replicas)] == [9, 9, 9]
 
 
 def test_each_epoch_sees_each_image_once_in_another_order(data: fit.Data) -> None:

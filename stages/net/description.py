@@ -98,6 +98,8 @@ def of_class(model: str, options: Options, shape: Shape, classes: int) -> nn.Mod
         logits = made.eval()(torch.zeros(1, *shape))
     if not isinstance(logits, torch.Tensor):
         raise ValueError(f"logits, a tensor; {model} makes {type(logits).__name__}")
+    if logits.dtype != torch.float32:
+        raise ValueError(f"logits of float32; {model} makes {logits.dtype}")
     if wrong := [name for name, values in made.named_parameters() if values.dtype != torch.float32]:
         raise ValueError(f"parameters of float32; {model} has others: {', '.join(wrong)}")
     if logits.shape != (1, classes):
@@ -166,21 +168,15 @@ def _reason(error: ValidationError, make: Callable[..., nn.Module]) -> str:
     )
 
 
-def draw_weights(net: nn.Module, random: torch.Generator) -> str:
+def draw_weights(net: nn.Module, random: torch.Generator) -> None:
     """Draw weights and biases of convolutions and linear layers from U(-b, b), b = 1 / sqrt(inputs of one output).
 
     That is PyTorch's own default (He et al. 2015 with a = sqrt(5)), whose `uniform_` however gives other bits on other
-    CPUs; `rand`, a product and a difference give the same on all. Returns the names of the parameters of other layers
-    than ours, which are as their class has drawn them; empty if there are none.
+    CPUs; `rand`, a product and a difference give the same on all.
     """
-    ours: set[int] = set()
     with torch.no_grad():
         for layer in net.modules():
-            own = list(layer.parameters(recurse=False))
-            if isinstance(layer, layers.Layer | nn.Conv2d | nn.Linear):
-                ours.update(map(id, own))
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 bound = 1 / math.sqrt(layer.weight[0].numel())
-                for values in own:
+                for values in layer.parameters(recurse=False):
                     values.copy_(torch.rand(values.shape, generator=random).mul_(2 * bound).sub_(bound))
-    return ", ".join(name for name, values in net.named_parameters() if id(values) not in ours)

@@ -67,7 +67,7 @@ def fit(
     """
     steps = steps_of(recipe, data)
     epochs = recipe.epochs_of(steps)
-    net, _ = untrained(recipe, seed, data)
+    net = untrained(recipe, seed, data)
     optimizer = make_optimizer(recipe, as_vector(net))
     curve = Curve()
     if state := processes.broadcast(unfinished.read() if processes.rank == 0 else b""):
@@ -123,35 +123,51 @@ def resume(state: bytes, net: nn.Module, optimizer: Optimizer, curve: Curve) -> 
     optimizer.restore(optimizer_state)
 
 
-def untrained(recipe: Recipe, seed: int, data: Data) -> tuple[nn.Module, str]:
-    """Return the recipe's net with its weights drawn, and the names of the parameters that PyTorch's classes drew."""
+def untrained(recipe: Recipe, seed: int, data: Data) -> nn.Module:
+    """Return the recipe's net with its weights drawn."""
     net = description.build(recipe.model, recipe.options, data.shape, data.classes)
-    undrawn = description.draw_weights(net, exact.generator(seed, "weights"))
-    return net.to(data.images.device), undrawn
+    description.draw_weights(net, exact.generator(seed, "weights"))
+    return net.to(data.images.device)
 
 
 def why_inexact(recipe: Recipe, seed: int, data: Data) -> str:
     """Return what could give other bits on another run or computer; nothing if the promise holds.
 
-    A copy of the net trains on one shard and predicts it, while the guard looks at each of PyTorch's operations. Raises
-    StageError if the loss does not depend on one of the parameters, or if the shards are too small for batch norm.
+    A copy of the net is made, trains on one shard and predicts it, while the guard looks at each of PyTorch's
+    operations. Raises StageError if the loss does not depend on one of the parameters, if the shards are too small for
+    batch norm, or if a buffer that no file keeps is not a constant.
     """
     if data.images.device.type != "cpu":
         return "a GPU computes it"
-    net, undrawn = untrained(recipe, seed, data)
-    layers.draw_from(net, exact.generator(seed, "dropout"))
     rows = data.training[: recipe.batch_size // recipe.shards]
+    pixels = inference.scaled(data.images[rows])
     with guard.Guard() as watched:
+        net, again = untrained(recipe, seed, data), untrained(recipe, seed, data)
+        drawn = differing(net, again)
+        layers.draw_from(net, exact.generator(seed, "dropout"))
         try:
-            logits = net(inference.scaled(data.images[rows]))
+            logits = net(pixels)
         except operations.TooFewError as error:
             raise StageError(f"batch_size {recipe.batch_size}, shards {recipe.shards}: {error}") from None
         loss = layers.cross_entropy(logits, data.labels[rows], recipe.label_smoothing, len(rows))
         loss.backward()
+        net.load_state_dict(again.state_dict())
+        layers.draw_from(net, exact.generator(seed, "dropout"))
+        other = "" if net(pixels).equal(logits) else "from the same state and draws, a net computes other logits"
         inference.predict(net, data.images[rows], Workers(1))
     if idle := [name for name, parameter in net.named_parameters() if parameter.grad is None]:
         raise StageError(f"{recipe.model}: the loss has no gradient for {', '.join(idle)}; remove what is not trained")
-    return "; ".join(filter(None, (watched.reason(), undrawn and f"PyTorch draws {undrawn}")))
+    saved, changed = net.state_dict(), dict(net.named_buffers())
+    if lost := [name for name, of in again.named_buffers() if name not in saved and not of.equal(changed[name])]:
+        raise StageError(f"{recipe.model}: its copies differ in {', '.join(lost)}; make it a persistent buffer")
+    different = f"each copy of the net has another {drawn}" if drawn else other
+    return "; ".join(filter(None, (watched.reason(), different)))
+
+
+def differing(net: nn.Module, other: nn.Module) -> str:
+    """Return the names of the parameters and buffers of `net` that are not equal to those of `other`."""
+    values = [(*of.named_parameters(), *of.named_buffers()) for of in (net, other)]
+    return ", ".join(name for (name, one), (_, two) in zip(*values, strict=True) if not torch.equal(one, two))
 
 
 def train_epoch(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
+from torch.nn.utils import vector_to_parameters
 
 from stages.net.workers import Workers
 from stages.train.processes import Processes
@@ -17,9 +17,14 @@ RUNNING = ("running_mean", "running_var")  # the statistics of batch norm
 
 def as_vector(net: nn.Module) -> Tensor:
     """Return one vector of all the parameters of `net`, which are parts of it from now on."""
-    vector = parameters_to_vector(net.parameters()).detach()
+    vector = torch.cat([values.detach().flatten() for values in net.parameters()])
     vector_to_parameters(vector, net.parameters())
     return vector
+
+
+def wide_copy(buffer: Tensor) -> Tensor:
+    """Return a copy of `buffer` as float64; of 64-bit integers, which float64 would round, as they are."""
+    return buffer.clone() if buffer.dtype == torch.int64 else buffer.to(torch.float64, copy=True)
 
 
 class ShardedGradient:
@@ -55,7 +60,7 @@ class ShardedGradient:
         """
         with torch.no_grad():
             start = [
-                torch.zeros_like(buffer, dtype=torch.float64) if name.endswith(RUNNING) else buffer.double()
+                torch.zeros_like(buffer, dtype=torch.float64) if name.endswith(RUNNING) else wide_copy(buffer)
                 for name, buffer in self._net.named_buffers()
             ]
             if not start:
@@ -70,7 +75,7 @@ class ShardedGradient:
             mean = self._sum(own, sum(sizes)) / len(self._replicas)
             for net in (self._net, *self._replicas):
                 for buffer, at, change in zip(net.buffers(), start, mean.split(sizes), strict=True):
-                    buffer.copy_(at + change.view_as(at))
+                    buffer.copy_(at + change.view_as(at).to(at.dtype))
 
     def _sum(self, own: list[Tensor], size: int) -> Tensor:
         """Return the sum over all shards, in their order, of a vector (`size`) for each; this process has its `own`."""

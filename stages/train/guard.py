@@ -11,20 +11,20 @@ NO_NETS = {"stages", "site-packages"}  # folders
 # Operations that move or choose values, or are one IEEE operation for each value. All others may sum in an order that
 # depends on the CPU, or call a library's function. The names are those of torch.ops.aten.
 STABLE = {
-    "_reshape_alias", "_to_copy", "_unsafe_view", "abs", "alias", "amax", "amin", "arange", "argmax", "argmin",
+    "_reshape_alias", "_to_copy", "_unsafe_view", "abs", "alias", "amax", "amin", "argmax", "argmin",
     "as_strided", "bitwise_and", "bitwise_not", "bitwise_or", "cat", "ceil", "chunk", "clamp", "clamp_max",
-    "clamp_min", "clone", "constant_pad_nd", "copy_", "detach", "detach_", "div", "empty", "empty_like",
-    "empty_strided", "eq", "expand", "fill_", "floor", "full", "full_like", "gather", "ge", "gt", "index",
-    "index_select", "isfinite", "isnan", "le", "lift_fresh", "logical_and", "logical_not", "logical_or", "lt",
-    "masked_fill", "max", "maximum", "min", "minimum", "mul", "ne", "neg", "new_empty", "new_empty_strided",
-    "new_zeros", "ones", "ones_like", "permute", "rand", "relu", "relu_", "reshape", "resize_", "round",
-    "scalar_tensor", "select", "select_backward", "sign", "slice", "slice_backward", "split",
+    "clamp_min", "clone", "constant_pad_nd", "copy_", "detach", "detach_", "div", "div_", "empty", "empty_like",
+    "empty_strided", "eq", "equal", "expand", "fill_", "flip", "floor", "full", "full_like", "gather", "ge", "gt",
+    "index", "index_select", "isfinite", "isnan", "le", "lift_fresh", "logical_and", "logical_and_",
+    "logical_not", "logical_or", "lt", "masked_fill", "max", "maximum", "min", "minimum", "mul", "mul_", "ne",
+    "neg", "neg_", "new_empty", "new_empty_strided", "new_zeros", "ones", "ones_like", "permute",
+    "pixel_shuffle", "pixel_unshuffle", "rand", "relu", "relu_", "repeat", "resize_", "roll", "round",
+    "scalar_tensor", "select", "select_backward", "sgn", "sign", "slice", "slice_backward", "split",
     "split_with_sizes", "squeeze", "stack", "t", "threshold_backward", "transpose", "unbind", "unsqueeze",
     "view", "where", "zero_", "zeros", "zeros_like",
-    # only in inference mode
-    "contiguous", "div_", "flatten", "mul_", "neg_", "reshape_as", "to", "view_as",
 }  # fmt: skip
-WITHOUT_ALPHA = {"add", "add_", "sub", "sub_"}  # with another alpha they are two operations
+REDRAWN = ("torch/nn/modules/conv.py", "torch/nn/modules/linear.py")
+WITHOUT_ALPHA = {"add", "add_", "rsub", "sub", "sub_"}  # with another alpha they are two operations
 
 
 class Guard(TorchDispatchMode):
@@ -44,11 +44,20 @@ class Guard(TorchDispatchMode):
         named = kwargs or {}
         stable = name in STABLE
         if name in WITHOUT_ALPHA:
-            stable = named.get("alpha", 1) == 1
+            stable = all(alpha == 1 for alpha in (*args[2:], named.get("alpha", 1)))  # a number's stands in args
         elif name == "rand":  # PyTorch's own generator is shared by all threads
             stable = named.get("generator") is not None
-        if not stable and name not in self.found:
-            self.found[name] = _caller()
+        elif name == "uniform_":  # in PyTorch's layers, whose weights description.draw_weights draws anew
+            stable = any(frame.filename.endswith(REDRAWN) for frame in traceback.extract_stack())
+        elif name == "arange":  # a vector of fractions is computed from its first one
+            stable = all(isinstance(number, int) for number in args)
+        if not stable:
+            with self:  # in inference mode, PyTorch hands over what is made of other operations
+                made = operation.decompose(*args, **named)
+            if made is not NotImplemented:
+                return made
+            if name not in self.found:
+                self.found[name] = _caller()
         return operation(*args, **named)
 
     def reason(self) -> str:

@@ -32,7 +32,7 @@ class Step:
 
     def _computed(self, places: Tensor, labels: Tensor) -> Tensor:
         loss = layers.cross_entropy(self._net(self._images(places)), labels, *self._loss_arguments)
-        gradients = torch.autograd.grad(loss, self._parameters)
+        gradients = torch.autograd.grad(loss, self._parameters, materialize_grads=True)  # 0 if not used
         return torch.cat([values.detach().flatten() for values in (*gradients, loss)])
 
 
