@@ -15,6 +15,8 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
+from dvc.repo.experiments.queue.base import QueueEntry
+from dvc.repo.experiments.queue.celery import LocalCeleryQueue
 from playwright.sync_api import Browser
 from scipy import stats
 
@@ -26,6 +28,7 @@ from tests.test_page import AXE
 from tests.test_report import look
 from tools import study, summary
 from tools.planned import Planned, plan
+from tools.queued import Queue
 
 STUDY = (sys.executable, "-m", "tools.study")
 RATE = "recipes/fast.yaml:learning_rate"
@@ -353,3 +356,58 @@ def test_what_no_study_can_have(finished: Clone, tmp_path: Path, monkeypatch: py
         assert "\n" not in str(refused.value)
     clone.replace("recipes/fast.yaml", "epochs: 2 #", "epochs: 3 #")
     assert "a study starts from a commit" in clone.run(*STUDY, "--name", "a", status=1).stderr
+@pytest.mark.slow
+def test_what_is_queued_goes_on(measured: Clone, tmp_path: Path) -> None:
+    """Also after Ctrl-C while runs are being queued: those that are, run without the command."""
+    clone = measured.copy(tmp_path / "clone")
+    study = clone.start(*STUDY, "--name", "rate", "--seeds", "50", "-S", f"{RATE}=0.01")
+    messages = clone.path / ".dvc/tmp/exps/celery/broker/in"
+    wait_until(lambda: list(messages.glob("*")) or study.poll() is not None, "a run is queued", lambda: queue(clone))
+    os.killpg(study.pid, signal.SIGINT)
+    assert "What is queued goes on" in study.communicate(timeout=60)[1]
+    wait_until(lambda: done(clone), "a run is done", lambda: queue(clone))
+    assert queue(clone).count("rate-") < 50
+    assert clone.run("git", "status", "--porcelain").stdout == ""
+    wait_until(lambda: not killed(clone), "nothing runs in the clone", lambda: processes_of(clone))
+
+
+QUEUE = """
+import sys
+from tools.planned import plan
+from tools.queued import Queue
+Queue._start = lambda self: None
+planned = plan(sys.argv[1], sys.argv[2:], range(1, 7))
+Queue(planned, 1).submit(planned)
+"""
+
+
+def test_two_studies_queue_at_once(measured: Clone, tmp_path: Path) -> None:
+    """One waits while DVC has its lock for the other; each run has the params of its own study."""
+    clone = measured.copy(tmp_path / "clone")
+    grids = {"a": f"{RATE}=0.07", "b": "recipes/fast.yaml:epochs=7"}
+    for process in [clone.start(sys.executable, "-c", QUEUE, *of, PYTHONPATH=".") for of in grids.items()]:
+        _, errors = process.communicate(timeout=SECONDS)
+        assert process.returncode == 0, errors
+    queued = clone.run("git", "log", "--walk-reflogs", "--format=%H %gs", "refs/exps/celery/stash").stdout.splitlines()
+    found = []
+    for commit, said in (of.split(" ", 1) for of in queued):
+        recipe = clone.run("git", "show", f"{commit}:recipes/fast.yaml").stdout
+        found.append((said.split(":")[-1][0], "learning_rate: 0.07 " in recipe, "epochs: 7 " in recipe))
+    assert sorted(found) == [("a", True, False)] * 6 + [("b", False, True)] * 6
+
+
+def test_a_run_that_starts_between_two_looks(measured: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is active, though it was not running at the first look, and is not queued any more at the second."""
+    entry, states = QueueEntry("", "", "ref", "rev", "rev", None, "a"), ["queued", "active"]
+
+    def look(state: str) -> list[QueueEntry]:
+        return [entry] if states and states.pop(0) == state else []
+
+    for state in ("queued", "active"):
+        monkeypatch.setattr(LocalCeleryQueue, f"iter_{state}", lambda self, state=state: look(state))
+    monkeypatch.chdir(measured.path)
+    queue = Queue([Planned("a", ())], 1)
+    queue._next_check = math.inf  # no look for workers, which this queue has not
+    assert queue.active()
+
+
