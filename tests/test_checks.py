@@ -38,14 +38,19 @@ def test_functions_fit_a_screen() -> None:
 
 def step(name: str) -> tuple[str, ...]:
     """Return a step of the workflow as the command that GitHub makes of it."""
-    (job,) = YAML(typ="safe").load(WORKFLOW.read_text())["jobs"].values()
+    workflow = YAML(typ="safe").load(WORKFLOW.read_text())
+    (job,) = workflow["jobs"].values()
     (script,) = (step["run"] for step in job["steps"] if step.get("name") == name)
-    return ("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script)
+    shells = {"bash": ("bash", "--noprofile", "--norc", "-eo", "pipefail"), None: ("bash", "-e")}
+    return (*shells[workflow.get("defaults", {}).get("run", {}).get("shell")], "-c", script)
 
 
 @pytest.mark.slow
 def test_the_workflows_steps(measured: Clone, tmp_path: Path) -> None:
-    """A branch with its results is reproduced, and compared in the summary; one without them is refused."""
+    """A branch with its results is reproduced, and compared in the summary; one without them is refused.
+
+    So is one that cannot be compared, although `tee`, the last command of that step, ends well.
+    """
     work = measured.copy(tmp_path / "work")
     work.run("git", "switch", "--quiet", "--create", "quicker")
     work.replace("params.yaml", "recipe: fast", "recipe: quick")
@@ -56,6 +61,7 @@ def test_the_workflows_steps(measured: Clone, tmp_path: Path) -> None:
     assert refused.stdout.endswith("commit what dvc repro wrote\n")
     runner.run("git", "commit", "--quiet", "--all", "--message", "with its results")
     runner.run(*step("Reproduce"))
+    assert "error: " in runner.run(*step("Compare"), status=255, BASE="no-such-branch").stderr.lower()
     summary = tmp_path / "summary.md"
     runner.run(*step("Compare"), GITHUB_STEP_SUMMARY=str(summary), BASE="origin/main")
     *_, verdict = lines = summary.read_text().splitlines()

@@ -150,6 +150,20 @@ def test_the_winner_is_confirmed_on_fresh_seeds(measured: Clone, tmp_path: Path)
     assert again == printed
 
 
+def test_the_winner_is_compared_on_its_data_set(finished: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The committed params are run on the data set that the trials had; the rest of them is as committed."""
+    monkeypatch.chdir(finished.path)
+    best = Planned("lr-trial=0", ("++download.dataset=mnist", f"{RATE}=0.01"))
+    monkeypatch.setattr(study, "search", lambda *_: best)
+    monkeypatch.setattr(study, "run", lambda name, planned, on, commit: found.extend(of.sets for of in planned))
+    found: list[tuple[str, ...]] = []
+    parser = argparse.ArgumentParser()
+    study.add_arguments(parser)
+    study.main(parser.parse_args(["--name", "lr", "--search", "1", "--seeds", "2"]))
+    seeds = [f"train.seed={of}" for of in (1, 2)]
+    assert found == [(*sets, of) for sets in (best.sets[:1], best.sets) for of in seeds]
+
+
 def test_search_of_no_trials() -> None:
     """It is refused."""
     parser = argparse.ArgumentParser()

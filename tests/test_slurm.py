@@ -184,6 +184,29 @@ def test_a_study_survives_the_loss_of_a_job_and_of_a_node(measured: Clone, tmp_p
     assert clone.repro() == []
 
 
+REFUSED = """
+from stages.common.errors import StageError
+from tools.planned import Planned
+from tools.slurm import Slurm
+try:
+    Slurm("many", 1).submit([Planned(f"many-{seed}", ()) for seed in range(1002)])
+except StageError as error:
+    print(error)
+"""
+
+
+def test_what_slurm_refuses(measured: Clone, tmp_path: Path, cluster: Cluster) -> None:
+    """More jobs than an array may have are submitted in parts; else, Slurm's own words say why it takes no job."""
+    clone = measured.copy(tmp_path / "clone")
+    submit = (sys.executable, "-c", REFUSED)
+    assert "Invalid partition name" in (said := clone.run(*submit, PYTHONPATH=".", SBATCH_PARTITION="none").stdout)
+    assert said.startswith("sbatch: ")
+    assert said.endswith("; when that is mended, type the same command again\n")
+    assert clone.run(*submit, PYTHONPATH=".").stdout == ""
+    assert len(cluster.ask("squeue", "-h", "-r").splitlines()) == 1001
+    cluster.ask("scancel", "--user", str(os.geteuid()))
+
+
 TRIALS = """
 import json, optuna
 from tools import search

@@ -15,6 +15,8 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
+from dvc.repo.experiments.queue.base import QueueEntry
+from dvc.repo.experiments.queue.celery import LocalCeleryQueue
 from playwright.sync_api import Browser
 from scipy import stats
 
@@ -26,6 +28,7 @@ from tests.test_page import AXE
 from tests.test_report import look
 from tools import study, summary
 from tools.planned import Planned, plan
+from tools.queued import Queue
 
 STUDY = (sys.executable, "-m", "tools.study")
 RATE = "recipes/fast.yaml:learning_rate"
@@ -175,7 +178,10 @@ def test_a_study_stays_at_its_commit(finished: Clone, tmp_path: Path, monkeypatc
         (["train.recipe=quick", "recipes/fast.yaml:epochs=1,3"], "recipes/fast.yaml:epochs=1: changes nothing where"),
         (["recipes/quick.yaml:epochs=1,3"], "train.recipe is fast; run another study for it"),
         (["train.recipe=fast,quick", "recipes/fast.yaml:epochs=1,3"], "train.recipe is quick"),
+        (["++train.recipe=quick", "recipes/fast.yaml:epochs=1,3"], "where train.recipe is quick"),
+        (["train.recipe='quick'", "recipes/fast.yaml:epochs=1,3"], "where train.recipe is quick"),
         (["download.dataset=mnist,digits"], "a study has one data set"),
+        (["++download.dataset=mnist,digits"], "a study has one data set"),
         (["train.recipe=fast,fast"], "they are equal, or differ in punctuation only"),
     ],
 )
@@ -183,6 +189,28 @@ def test_a_grid_that_compares_nothing_is_refused(grid: list[str], message: str) 
     """Before anything is run."""
     with pytest.raises(StageError, match=re.escape(message)):
         plan("any", grid, [1, 2])
+
+
+def test_a_name_is_one_that_git_can_store(measured: Clone, tmp_path: Path) -> None:
+    """A digest stands for params that are too long for a file of git's; each point keeps a name of its own."""
+    clone, layer = measured.copy(tmp_path / "clone"), "conv 8 5 " * 20
+    names = [
+        of.name for of in plan("a" * 100, [f"recipes/fast.yaml:model.1='{layer}','{layer}bias=false'"], [1, 22222])
+    ]
+    assert len(set(names)) == 4
+    assert [re.sub(r"^a{100}-[0-9a-f]{16}-", "", of) for of in names] == [
+        "seed=1",
+        "seed=1",
+        "seed=22222",
+        "seed=22222",
+    ]
+    for of in names:
+        clone.run("git", "update-ref", runs.reference("0" * 40, of), "HEAD")
+
+
+def test_a_recipe_in_quotes() -> None:
+    """It is the recipe of that name."""
+    assert len(plan("any", ["train.recipe='quick'", "recipes/quick.yaml:epochs=1,3"], [1, 2])) == 4
 
 
 def test_the_interval_of_a_pair(studied: tuple[Clone, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,11 +358,68 @@ def test_a_study_goes_on_where_it_was_stopped(measured: Clone, tmp_path: Path) -
     assert clone.run("git", "status", "--porcelain").stdout == ""
 
 
+@pytest.mark.slow
+def test_what_is_queued_goes_on(measured: Clone, tmp_path: Path) -> None:
+    """Also after Ctrl-C while runs are being queued: those that are, run without the command."""
+    clone = measured.copy(tmp_path / "clone")
+    study = clone.start(*STUDY, "--name", "rate", "--seeds", "50", "-S", f"{RATE}=0.01")
+    messages = clone.path / ".dvc/tmp/exps/celery/broker/in"
+    wait_until(lambda: list(messages.glob("*")) or study.poll() is not None, "a run is queued", lambda: queue(clone))
+    os.killpg(study.pid, signal.SIGINT)
+    assert "What is queued goes on" in study.communicate(timeout=60)[1]
+    wait_until(lambda: done(clone), "a run is done", lambda: queue(clone))
+    assert queue(clone).count("rate-") < 50
+    assert clone.run("git", "status", "--porcelain").stdout == ""
+    wait_until(lambda: not killed(clone), "nothing runs in the clone", lambda: processes_of(clone))
+
+
+QUEUE = """
+import sys
+from tools.planned import plan
+from tools.queued import Queue
+Queue._start = lambda self: None
+planned = plan(sys.argv[1], sys.argv[2:], range(1, 26))
+Queue(planned, 1).submit(planned)
+"""
+
+
+def test_two_studies_queue_at_once(measured: Clone, tmp_path: Path) -> None:
+    """One waits while DVC has its lock for the other; each run has the params of its own study."""
+    clone = measured.copy(tmp_path / "clone")
+    grids = {"a": f"{RATE}=0.07", "b": "recipes/fast.yaml:epochs=7"}
+    for process in [clone.start(sys.executable, "-c", QUEUE, *of, PYTHONPATH=".") for of in grids.items()]:
+        _, errors = process.communicate(timeout=SECONDS)
+        assert process.returncode == 0, errors
+    queued = clone.run("git", "log", "--walk-reflogs", "--format=%H %gs", "refs/exps/celery/stash").stdout.splitlines()
+    found = []
+    for commit, said in (of.split(" ", 1) for of in queued):
+        recipe = clone.run("git", "show", f"{commit}:recipes/fast.yaml").stdout
+        found.append((said.split(":")[-1][0], "learning_rate: 0.07 " in recipe, "epochs: 7 " in recipe))
+    assert sorted(found) == [("a", True, False)] * 25 + [("b", False, True)] * 25
+
+
+def test_a_run_that_starts_between_two_looks(measured: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is active, though it was not running at the first look, and is not queued any more at the second."""
+    entry, states = QueueEntry("", "", "ref", "rev", "rev", None, "a"), ["queued", "active"]
+
+    def look(state: str) -> list[QueueEntry]:
+        return [entry] if states and states.pop(0) == state else []
+
+    for state in ("queued", "active"):
+        monkeypatch.setattr(LocalCeleryQueue, f"iter_{state}", lambda self, state=state: look(state))
+    monkeypatch.chdir(measured.path)
+    queue = Queue([Planned("a", ())], 1)
+    queue._next_check = math.inf  # no look for workers, which this queue has not
+    assert queue.active()
+
+
 REFUSED = [
     ({"name": "a b"}, "--name: got 'a b', expected letters, digits, - and _"),
+    ({"name": "é" * 51}, f"--name: got '{'é' * 51}', expected letters, digits, - and _, at most 100 bytes"),
     ({"seeds": 1}, "--seeds: got 1, expected at least 2"),
     ({"jobs": 0}, "--jobs: got 0, expected at least 1"),
     ({"set_param": ["train.seed=1,2"]}, "-S train.seed: --seeds sets the seeds of a study"),
+    ({"set_param": ["++train.seed=1,2"]}, "-S train.seed: --seeds sets the seeds of a study"),
     ({"set_param": ["train.recipe=[fast"]}, "-S train.recipe=[fast: "),
     ({"set_param": ["train.recipe='a b',a_b"]}, "two points of the grid have one name"),
 ]

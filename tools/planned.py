@@ -1,5 +1,6 @@
 """The experiments of a study: one for each seed of each point of a grid."""
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from stages.common.errors import StageError
 from stages.report import runs
 
 RECIPE, DATASET = "train.recipe", "download.dataset"
+LONGEST = 200  # bytes of a name: git and Slurm's logs add to it, and a file's name has at most 255
 
 
 @dataclass(frozen=True)
@@ -42,28 +44,40 @@ def plan(name: str, grid: Sequence[str], seeds: Sequence[int]) -> list[Planned]:
     found = []
     for seed in seeds:
         for point in points:
-            sets = [f"{path}:{of}" for path, values in point.items() for of in values]
+            sets = [f"{path}:{of}" for path, given in point.items() for of in given]
             sets = [of.removeprefix(f"{settings.PARAMS}:") for of in sets]
             check_used(sets)
-            if any(of.startswith(f"{runs.SEED}=") for of in sets):
+            if values(sets, runs.SEED):
                 raise StageError(f"-S {runs.SEED}: --seeds sets the seeds of a study")
             found.append(Planned(named(name, sets, f"seed={seed}"), (*sets, f"{runs.SEED}={seed}")))
     if len({of.name for of in found}) < len(found):
         raise StageError("two points of the grid have one name: they are equal, or differ in punctuation only")
-    if len({one for of in found for one in of.sets if one.startswith(f"{DATASET}=")}) > 1:
+    if len({one for of in found for one in values(of.sets, DATASET)}) > 1:
         raise StageError(f"-S {DATASET}: a study has one data set, as its runs are compared on the same test images")
     return found
 
 
+def values(sets: Sequence[str], key: str) -> list[str]:
+    """Return what `sets` give the param `key`, also as `+key` or `++key`, and without quotes."""
+    parts = [of.partition("=") for of in sets]
+    return [value.strip("'\"") for before, _, value in parts if before.lstrip("+") == key]
+
+
 def check_used(sets: Sequence[str]) -> None:
     """Raise StageError if one of `sets` is of a recipe that the run does not have."""
-    recipe = next((of.partition("=")[2] for of in sets if of.startswith(f"{RECIPE}=")), settings.value(RECIPE))
+    recipe = [settings.value(RECIPE), *values(sets, RECIPE)][-1]
     for of in sets:
         if of.startswith("recipes/") and not of.startswith(f"recipes/{recipe}.yaml:"):
             raise StageError(f"-S {of}: changes nothing where {RECIPE} is {recipe}; run another study for it")
 
 
 def named(name: str, sets: Sequence[str], last: str) -> str:
-    """Return the name of an experiment of the study `name`: with its params, as far as git takes them, and `last`."""
+    """Return the name of an experiment of the study `name`: with its params, as far as git takes them, and `last`.
+
+    Where that is longer than LONGEST, a digest stands for the params: git would lose the result.
+    """
     keys = [re.sub(r"^[^:=]+:", "", of) for of in sets]
-    return "-".join([name, *(re.sub(r"[^\w.=+-]+", "_", re.sub(r"[\"'\[\]]", "", of)) for of in keys), last])
+    params = "-".join(re.sub(r"[^\w.=+-]+", "_", re.sub(r"[\"'\[\]]", "", of)) for of in keys)
+    full = "-".join(filter(None, [name, params, last]))
+    digest = hashlib.sha256(params.encode()).hexdigest()[:16]
+    return full if len(full.encode()) <= LONGEST else f"{name}-{digest}-{last}"

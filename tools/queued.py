@@ -7,11 +7,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from dvc.cli import main as dvc
 from dvc.repo import Repo
+from dvc.repo.experiments.queue.base import QueueEntry
 from dvc.repo.experiments.queue.celery import LocalCeleryQueue
 
 from stages.common.errors import StageError
@@ -36,27 +37,32 @@ class Queue:
             queue = repo.experiments.celery_queue
             if stands_still(queue):
                 drop_damaged_locks(repo)
-            if failed := self._tasks(repo, "Failed"):
+            if failed := self._ours(of.entry for of in queue.iter_failed()):
                 queue.remove(failed)
-        for of in missing:  # in this process: a start of Python for each of a thousand runs would take half an hour
-            command = ["exp", "run", "--queue", *of.options]
-            with contextlib.redirect_stdout(io.StringIO()):
-                status = dvc(command)
-            if status == INTERRUPTED:
-                raise KeyboardInterrupt
-            if status:
-                raise StageError(f"dvc {' '.join(command)}: exit status {status}; DVC says why above")
+        try:
+            for of in missing:  # in this process: a start of Python for each of a thousand runs would take half an hour
+                command = ["--wait-for-lock", "exp", "run", "--queue", *of.options]
+                with contextlib.redirect_stdout(io.StringIO()):
+                    status = dvc(command)
+                if status == INTERRUPTED:
+                    raise KeyboardInterrupt
+                if status:
+                    raise StageError(f"dvc {' '.join(command)}: exit status {status}; DVC says why above")
+        except KeyboardInterrupt:
+            self._start()  # what is queued goes on
+            raise
         self._start()
 
     def active(self) -> bool:
         """Return whether some of the runs have not ended. Starts a queue that stands still, as after a reboot."""
         with Repo() as repo:
-            waiting = self._tasks(repo, "Queued", "Running")
+            queue = repo.experiments.celery_queue
+            # in this order: a run that starts in between is seen twice, not missed
+            waiting = self._ours(queue.iter_queued()) + self._ours(queue.iter_active())
             if waiting and time.monotonic() > self._next_check:
-                queue = repo.experiments.celery_queue
                 if stands_still(queue):
                     drop_damaged_locks(repo)
-                    if lost := self._tasks(repo, "Running"):
+                    if lost := self._ours(queue.iter_active()):
                         queue.kill(lost, force=True)  # else they would count as running for ever
                     self._start()
                 self._next_check = time.monotonic() + PATIENCE
@@ -66,9 +72,8 @@ class Queue:
         """Return the command that prints what the run called `name` said."""
         return f"dvc queue logs {name}"
 
-    def _tasks(self, repo: Repo, *states: str) -> list[str]:
-        tasks = repo.experiments.celery_queue.status()
-        return [task["rev"] for task in tasks if task["name"] in self._names and task["status"] in states]
+    def _ours(self, entries: Iterable[QueueEntry]) -> list[str]:
+        return [of.stash_rev for of in entries if of.name in self._names]
 
     def _start(self) -> None:
         # In a session of its own, so that Ctrl-C does not end the workers; without our pipes, as who reads these would

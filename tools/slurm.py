@@ -15,6 +15,7 @@ from tools.planned import Planned
 
 LOGS = Path(".dvc/tmp/slurm")
 CORES = 2  # of a job
+LARGEST = 1001  # of an array: Slurm's default MaxArraySize
 PAUSE = 2  # seconds between two looks at what runs
 
 
@@ -31,7 +32,8 @@ class Slurm:
         self._job, self._jobs = f"{name}-{clone}", jobs
 
     def submit(self, missing: Sequence[Planned]) -> None:
-        """Submit `missing` as one array."""
+        """Submit `missing` as one array; of more than LARGEST, the first: a study submits again what is missing."""
+        missing = missing[:LARGEST]
         LOGS.mkdir(parents=True, exist_ok=True)
         last = f"{len(missing) - 1}%{self._jobs}" if self._jobs else str(len(missing) - 1)
         options = [f"--job-name={self._job}", f"--array=0-{last}", f"--cpus-per-task={CORES}", "--requeue"]
@@ -75,6 +77,6 @@ def _slurm(*arguments: str, script: str = "") -> str:
     done = subprocess.run(arguments, input=script, capture_output=True, text=True)  # noqa: S603 - Slurm's own commands
     if done.returncode:
         raise StageError(
-            f"{arguments[0]}: {' '.join(done.stderr.split())}; then type the same command again: it goes on"
+            f"{arguments[0]}: {' '.join(done.stderr.split())}; when that is mended, type the same command again"
         )
     return done.stdout

@@ -23,7 +23,7 @@ from stages.common import command, files, git, settings
 from stages.common.errors import StageError
 from stages.report import pictures, runs
 from tools import summary
-from tools.planned import Planned, plan
+from tools.planned import DATASET, LONGEST, Planned, plan, values
 from tools.queued import Queue
 from tools.search import search
 from tools.slurm import Slurm
@@ -60,15 +60,17 @@ def main(arguments: argparse.Namespace) -> int:
         print(f"\n{found}. Fresh seeds say whether it is better:\n", flush=True)
         fresh = [of for of in range(1, arguments.seeds + 2) if of != seed][: arguments.seeds]
         name = f"{name}-confirmed"
-        planned = plan(name, [], fresh) + plan(name, best.sets, fresh)
+        same = [of for of in best.sets if values([of], DATASET)]  # the committed params, on the data of the best
+        planned = plan(name, same, fresh) + plan(name, best.sets, fresh)
     on = Slurm(name, arguments.jobs or 0) if arguments.on == "slurm" else Queue(planned, arguments.jobs or 1)
     return run(name, planned, on, commit)
 
 
 def check(arguments: argparse.Namespace) -> None:
     """Raise StageError for values that no study can have."""
-    if not re.fullmatch(r"\w[\w-]*", arguments.name):
-        raise StageError(f"--name: got {arguments.name!r}, expected letters, digits, - and _")
+    if not re.fullmatch(r"\w[\w-]*", arguments.name) or len(arguments.name.encode()) > LONGEST // 2:
+        expected = f"letters, digits, - and _, at most {LONGEST // 2} bytes"
+        raise StageError(f"--name: got {arguments.name!r}, expected {expected}")
     for option, least in (("seeds", 2), ("jobs", 1), ("search", 1)):
         value = getattr(arguments, option)
         if value is not None and value < least:
