@@ -201,7 +201,7 @@ def test_what_slurm_refuses(measured: Clone, tmp_path: Path, cluster: Cluster) -
     submit = (sys.executable, "-c", REFUSED)
     assert "Invalid partition name" in (said := clone.run(*submit, PYTHONPATH=".", SBATCH_PARTITION="none").stdout)
     assert said.startswith("sbatch: ")
-    assert said.endswith("; when that is mended, type the same command again\n")
+    assert said.endswith("; fix that, then type the same command again\n")
     assert clone.run(*submit, PYTHONPATH=".").stdout == ""
     assert len(cluster.ask("squeue", "-h", "-r").splitlines()) == 1001
     cluster.ask("scancel", "--user", str(os.geteuid()))

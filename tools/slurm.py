@@ -77,6 +77,6 @@ def _slurm(*arguments: str, script: str = "") -> str:
     done = subprocess.run(arguments, input=script, capture_output=True, text=True)  # noqa: S603 - Slurm's own commands
     if done.returncode:
         raise StageError(
-            f"{arguments[0]}: {' '.join(done.stderr.split())}; when that is mended, type the same command again"
+            f"{arguments[0]}: {' '.join(done.stderr.split())}; fix that, then type the same command again"
         )
     return done.stdout
