@@ -76,7 +76,5 @@ def script(missing: Sequence[Planned]) -> str:
 def _slurm(*arguments: str, script: str = "") -> str:
     done = subprocess.run(arguments, input=script, capture_output=True, text=True)  # noqa: S603 - Slurm's own commands
     if done.returncode:
-        raise StageError(
-            f"{arguments[0]}: {' '.join(done.stderr.split())}; fix that, then type the same command again"
-        )
+        raise StageError(f"{arguments[0]}: {' '.join(done.stderr.split())}; fix that, then type the same command again")
     return done.stdout
