@@ -120,6 +120,14 @@ def test_every_recipe_can_be_exported(name: str) -> None:
     assert expected.std() > 0.01
 
 
+def test_only_an_onnx_file_is_written(exported: Clone) -> None:
+    """Another name, such as that of the model, is refused."""
+    model = (exported.path / "models/model.pt").read_bytes()
+    failed = exported.run(*EXPORT, "models/model.pt", status=1)
+    assert failed.stderr == "error: models/model.pt: expected a name that ends with .onnx\n"
+    assert (exported.path / "models/model.pt").read_bytes() == model
+
+
 def test_no_model_is_said(origin: Clone) -> None:
     """Without a model there is one message that says how to get it, and no file."""
     failed = origin.run(*EXPORT, status=1)

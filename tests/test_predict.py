@@ -351,6 +351,15 @@ def test_nothing_to_show(reader: Clone, tmp_path: Path) -> None:
     assert (tmp_path / "seen.png").read_bytes() == b"of an earlier run"
 
 
+def test_only_a_png_is_shown_in(reader: Clone, tmp_path: Path) -> None:
+    """`--show` with another name, such as that of a picture to read, is refused, and the picture stays."""
+    drawn(8).save(tmp_path / "8.bmp")
+    before = (tmp_path / "8.bmp").read_bytes()
+    done = reader.run(*PREDICT, "--show", str(tmp_path / "8.bmp"), str(tmp_path / "8.bmp"), status=1)
+    assert done.stderr == f"error: --show: got {tmp_path}/8.bmp, expected a name that ends with .png\n"
+    assert (tmp_path / "8.bmp").read_bytes() == before
+
+
 def test_a_closed_output(reader: Clone, tmp_path: Path) -> None:
     """With standard output closed, what is written there is lost alone; with standard error closed, too."""
     drawn(8).save(tmp_path / "8.png")

@@ -30,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> None:
     """Write the file that the command line names, and say how it is run."""
     file: Path = arguments.file
+    if file.suffix != ".onnx":  # such as models/model.pt, which would be lost
+        raise errors.StageError(f"{file}: expected a name that ends with .onnx")
     exact.pin()
     trained = model.read()
     content = as_onnx(trained)

@@ -43,6 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Read the pictures that the command line names, and print what they show."""
+    if arguments.show and arguments.show.suffix != ".png":  # such as a picture to read, which would be lost
+        raise errors.StageError(f"--show: got {arguments.show}, expected a name that ends with .png")
     exact.pin()
     trained = model.read()
     net, data = model.trained(trained), trained["data"]
