@@ -27,7 +27,7 @@ def table(run: Run, model: dict[str, Any] | None) -> dict[str, str]:
         "parameters": f"{run.parameters:,}",
     }
     if model is None:
-        return facts | {"trained on": "unknown, as DVC's cache has no such model"}
+        return facts | {"trained on": "unknown, as neither DVC's cache nor its remote has the model"}
     of = model["environment"]
     bits = f"{of['device']}, {'' if of['exact'] else 'not '}exact to the bit"
     versions = f"Python {of['python']}, PyTorch {of['torch']}, NumPy {of['numpy']}"

@@ -32,7 +32,8 @@ FILES = {
     "plots/reliability.csv": ("confidence", "accuracy", "lower", "upper"),
     "plots/training.csv": ("examples", "epoch", "batch_loss", "train_loss", "validation_loss"),
 }
-# In dvc.lock: the digest of the model that the stage train wrote, and of the one that the stage evaluate read
+# In dvc.lock: the digest of the model that the stage train wrote, and of the one that the stage evaluate read.
+# A pattern, as there may be hundreds of experiments, and to parse a lock takes 20 ms
 _MODELS = rb"\n  (?:train|evaluate):\n(?:   .*\n)*?    - path: models\n +hash: md5\n +md5: (\S+)"
 # Of metrics/evaluate.json, in the order in which people want to see them
 NUMBERS = {
