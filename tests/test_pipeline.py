@@ -2,12 +2,15 @@
 
 import csv
 import json
+import platform
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from tests.conftest import Clone
 
@@ -82,7 +85,9 @@ def test_stages_run_without_dvc(finished: Clone, tmp_path: Path) -> None:
         "report": f"report/index.html: {said}\n",
     }
     accuracy, weights = train["validation_accuracy"], train["weights_sha256"]
-    assert trained == f"models/model.pt: validation accuracy {accuracy:.2%}, weights {weights}"
+    pytorch = torch.__version__.partition("+")[0]
+    trained_with = f"cpu, Python {platform.python_version()}, PyTorch {pytorch}, NumPy {np.__version__}"
+    assert trained == f"models/model.pt: validation accuracy {accuracy:.2%}, weights {weights} ({trained_with})"
 
 
 def test_train_imports_what_it_uses(finished: Clone, tmp_path: Path) -> None:

@@ -27,10 +27,12 @@ def pin() -> None:
 
 
 def environment(device: torch.device) -> dict[str, str]:
-    """Return what no params file says of a training on `device`: its name and the versions."""
+    """Return what may decide bits of a training on `device`, and no params file says: its name and the versions.
+
+    Python's version decides none. It is not here, so that the files are the same with every Python.
+    """
     return {
         "device": "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device),
-        "python": f"{sys.version_info.major}.{sys.version_info.minor}",
         **{package: metadata.version(package).partition("+")[0] for package in ("torch", "numpy")},
     }
 

@@ -7,6 +7,7 @@ while it runs, plots/training.csv. `train` in params.yaml says which recipe, ran
 recipes/NAME.yaml all the rest.
 """
 
+import platform
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -69,7 +70,9 @@ def main() -> None:
     files.write_json(METRICS, metrics | ({"exact": f"no: {inexact}"} if inexact else {}))
     unfinished.delete()
     accuracy = final["validation_accuracy"]
-    print(f"{model.MODEL}: validation accuracy {accuracy:.2%}, weights {digest[:METRICS_DIGITS]}")
+    of = exact.environment(device)
+    trained = f"{of['device']}, Python {platform.python_version()}, PyTorch {of['torch']}, NumPy {of['numpy']}"
+    print(f"{model.MODEL}: validation accuracy {accuracy:.2%}, weights {digest[:METRICS_DIGITS]} ({trained})")
 
 
 def find(device: Literal["cpu", "cuda"]) -> torch.device:
