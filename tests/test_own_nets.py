@@ -38,7 +38,7 @@ class Mine(nn.Module):
 
 
 def test_what_may_give_other_bits_is_named(finished: Clone, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Each operation with its line, on stderr and as a metric; `required` refuses it, and the model stays as it was."""
+    """Each operation with its line, on stderr and as a metric, the versions in the model; `required` refuses it, and the model stays as it was."""
     clone = finished.copy(tmp_path_factory.mktemp("mine") / "clone")
     (clone.path / "nets/mine.py").write_text(MINE)
     clone.replace("recipes/fast.yaml", "model: #", "options: {channels: 4}\nmodel: nets.mine:Mine\nunused: #")
@@ -54,6 +54,8 @@ def test_what_may_give_other_bits_is_named(finished: Clone, tmp_path_factory: py
     for operation in ("addmm", "mean"):
         assert f"torch.ops.aten.{operation} (nets/mine.py, line 15)" in exact
     before = (clone.path / "models/model.pt").read_bytes()
+    environment = torch.load(clone.path / "models/model.pt", weights_only=True)["environment"]
+    assert environment.keys() == {"device", "exact", "python", "torch", "numpy"}
     clone.replace("params.yaml", "  device: cpu", "  exact: required\n  device: cpu")
     refused = clone.run("python", "-m", "stages.train", status=1).stderr
     assert "params.yaml: train.exact: got 'required', but the bits may differ: torch.ops.aten." in refused

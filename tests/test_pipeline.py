@@ -86,7 +86,7 @@ def test_stages_run_without_dvc(finished: Clone, tmp_path: Path) -> None:
     }
     accuracy, weights = train["validation_accuracy"], train["weights_sha256"]
     pytorch = torch.__version__.partition("+")[0]
-    trained_with = f"cpu, Python {platform.python_version()}, PyTorch {pytorch}, NumPy {np.__version__}"
+    trained_with = f"Python {platform.python_version()}, PyTorch {pytorch}, NumPy {np.__version__}"
     assert trained == f"models/model.pt: validation accuracy {accuracy:.2%}, weights {weights} ({trained_with})"
 
 

@@ -133,9 +133,10 @@ def test_the_page_against_a_revision(finished: Clone, browser: Browser, tmp_path
 def test_the_page_of_a_training_on_a_gpu(finished: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
     """It claims no equal bits, and names the GPU."""
     monkeypatch.chdir(finished.path)
-    gpu = {"device": "NVIDIA H100", "exact": False, "torch": "2.15.0", "numpy": "2.4.6"}
+    versions = {"python": "3.11.7", "torch": "2.15.0", "numpy": "2.4.6"}
+    gpu = {"device": "NVIDIA H100", "exact": False, **versions}
     text = page([runs.load(None)], [model.read() | {"environment": gpu}]).decode()
-    assert "NVIDIA H100, not exact to the bit; PyTorch 2.15.0, NumPy 2.4.6" in text
+    assert "NVIDIA H100, not exact to the bit; Python 3.11.7, PyTorch 2.15.0, NumPy 2.4.6" in text
     assert "bit for bit" not in text
 
 

@@ -12,7 +12,6 @@ import sys
 import termios
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -96,7 +95,7 @@ def test_the_way_back_from_a_failed_run(finished: Clone, tmp_path: Path) -> None
 def test_a_gpu_that_is_not_used_is_named(finished: Clone, tmp_path: Path) -> None:
     """Where there is a GPU, a training on the CPU says how to use it; in the model stands what trained it.
 
-    Python's version is not there: with any, the files are the same.
+    No version is there, as none decides anything: the file is the same with any.
     """
     clone = finished.copy(tmp_path / "clone")
     before = (clone.path / "models/model.pt").read_bytes()
@@ -110,8 +109,6 @@ def test_a_gpu_that_is_not_used_is_named(finished: Clone, tmp_path: Path) -> Non
     assert torch.load(clone.path / "models/model.pt", weights_only=True)["environment"] == {
         "device": "cpu",
         "exact": True,
-        "torch": torch.__version__.partition("+")[0],
-        "numpy": np.__version__,
     }
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import platform
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -27,12 +28,10 @@ def pin() -> None:
 
 
 def environment(device: torch.device) -> dict[str, str]:
-    """Return what may decide bits of a training on `device`, and no params file says: its name and the versions.
-
-    Python's version decides none. It is not here, so that the files are the same with every Python.
-    """
+    """Return what no params file says of a training on `device`: its name and the versions."""
     return {
         "device": "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device),
+        "python": platform.python_version(),
         **{package: metadata.version(package).partition("+")[0] for package in ("torch", "numpy")},
     }
 

@@ -29,8 +29,10 @@ def table(run: Run, model: dict[str, Any] | None) -> dict[str, str]:
     if model is None:
         return facts | {"trained on": "unknown, as neither DVC's cache nor its remote has the model"}
     of = model["environment"]
-    bits = f"{of['device']}, {'' if of['exact'] else 'not '}exact to the bit"
-    return facts | {"trained on": f"{bits}; PyTorch {of['torch']}, NumPy {of['numpy']}"}
+    if of["exact"]:
+        return facts | {"trained on": f"{of['device']}, exact to the bit"}
+    versions = f"Python {of['python']}, PyTorch {of['torch']}, NumPy {of['numpy']}"
+    return facts | {"trained on": f"{of['device']}, not exact to the bit; {versions}"}
 
 
 def failures(run: Run) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import platform
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,7 @@ DIGEST_SIZE = hashlib.sha256().digest_size  # bytes at the beginning of a file, 
 
 def configuration(fingerprint: Fingerprint, device: torch.device) -> str:
     """Return the SHA-256 of all that decides the bits: params, data, code, versions and the kind of device."""
-    parts = [fingerprint, torch.__version__, platform.python_version(), exact.environment(device)["device"]]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([fingerprint, exact.environment(device)], sort_keys=True).encode()).hexdigest()
 
 
 class Checkpoint:

@@ -7,7 +7,6 @@ while it runs, plots/training.csv. `train` in params.yaml says which recipe, ran
 recipes/NAME.yaml all the rest.
 """
 
-import platform
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -62,17 +61,19 @@ def main() -> None:
         net, curve = fit(chosen, train.seed, images, workers, processes, unfinished)
     if processes.rank > 0:
         return  # the first process writes for all
+    environment = exact.environment(device)
+    versions = f"Python {environment['python']}, PyTorch {environment['torch']}, NumPy {environment['numpy']}"
+    if not inexact:  # no version decides anything, and the file is the same with any
+        environment = {"device": environment["device"]}
     origin = {"recipe": train.recipe, "model": chosen.model, "options": chosen.options, "data": data.model_dump()}
-    digest = model.write(origin | {"environment": exact.environment(device) | {"exact": not inexact}}, net)
+    digest = model.write(origin | {"environment": environment | {"exact": not inexact}}, net)
     final = dict(zip(MEASURES, curve.epochs[-1][2:], strict=True))
     parameters = sum(parameter.numel() for parameter in net.parameters())
     metrics = {"weights_sha256": digest[:METRICS_DIGITS], "parameters": parameters, **final}
     files.write_json(METRICS, metrics | ({"exact": f"no: {inexact}"} if inexact else {}))
     unfinished.delete()
     accuracy = final["validation_accuracy"]
-    of = exact.environment(device)
-    trained = f"{of['device']}, Python {platform.python_version()}, PyTorch {of['torch']}, NumPy {of['numpy']}"
-    print(f"{model.MODEL}: validation accuracy {accuracy:.2%}, weights {digest[:METRICS_DIGITS]} ({trained})")
+    print(f"{model.MODEL}: validation accuracy {accuracy:.2%}, weights {digest[:METRICS_DIGITS]} ({versions})")
 
 
 def find(device: Literal["cpu", "cuda"]) -> torch.device:
