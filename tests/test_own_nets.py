@@ -38,7 +38,10 @@ class Mine(nn.Module):
 
 
 def test_what_may_give_other_bits_is_named(finished: Clone, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Each operation with its line, on stderr and as a metric, the versions in the model; `required` refuses it, and the model stays as it was."""
+    """Each operation with its line, on stderr and as a metric; the model has the versions.
+
+    `required` refuses it, and the model stays as it was.
+    """
     clone = finished.copy(tmp_path_factory.mktemp("mine") / "clone")
     (clone.path / "nets/mine.py").write_text(MINE)
     clone.replace("recipes/fast.yaml", "model: #", "options: {channels: 4}\nmodel: nets.mine:Mine\nunused: #")
