@@ -5,7 +5,7 @@ function: `+` writes an addition, `x[i]` a load, `with code.loop(n) as i` a loop
 on one number or on each lane of a vector. Nothing is reordered or contracted, as no fast-math flag is ever set.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Union
@@ -236,28 +236,28 @@ class Code:
         with self.builder.if_then(condition.ir):
             yield
 
-    def case(self, value: Value, numbers: range, body: Callable[[int], None]) -> None:
-        """Run `body(number)` for the one of `numbers` that `value` is."""
+    def cases(self, value: Value, numbers: range) -> Iterator[int]:
+        """Yield each of `numbers`; what is written for it runs if `value` is that number."""
         end = self.function.append_basic_block()
         choice = self.builder.switch(value.ir, end)
         for number in numbers:
             block = self.function.append_basic_block()
             choice.add_case(ir.Constant(I64, number), block)
             self.builder.position_at_end(block)
-            body(number)
+            yield number
             self.builder.branch(end)
         self.builder.position_at_end(end)
 
-    def columns(self, count: Value, body: Callable[[Value, int], None]) -> None:
-        """Run `body(first, lanes)` for parts of `count` columns: as many whole vectors as there are, then halves."""
+    def columns(self, count: Value) -> Iterator[tuple[Value, int]]:
+        """Yield first column and lanes of parts of `count` columns: in a loop, of each whole vector; then of halves."""
         lanes = self.target.lanes
         with self.loop(count - count % lanes, step=lanes) as first:
-            body(first, lanes)
+            yield first, lanes
         while lanes > 1:
             rest = count - count % lanes
             lanes //= 2
             with self.when((count & lanes).compare("==", lanes)):
-                body(rest, lanes)
+                yield rest, lanes
 
     def call(self, name: str, *values: Value) -> Value:
         """Return what LLVM's intrinsic `name` (fma, sqrt) gives for `values`, lane by lane."""
