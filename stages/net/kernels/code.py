@@ -5,7 +5,7 @@ function: `+` writes an addition, `x[i]` a load, `with code.loop(n) as i` a loop
 on one number or on each lane of a vector. Nothing is reordered or contracted, as no fast-math flag is ever set.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Union
@@ -28,6 +28,17 @@ class Target:
     registers: int  # for vectors
 
 
+def _operator(integer: str, floating: str = "", swapped: bool = False) -> Callable[["Value", Number], "Value"]:
+    """Return the method of an operator: it writes llvmlite's instruction of this name for whole or floating numbers."""
+
+    def method(self: "Value", other: Number) -> "Value":
+        a, b = self.ir, self.code.constant(other, self.ir.type)
+        name = floating if _element(self.ir.type) in (F32, F64) else integer
+        return self.like(getattr(self.code.builder, name)(*((b, a) if swapped else (a, b))))
+
+    return method
+
+
 class Value:
     """A number, or a vector of numbers, of the compiled function."""
 
@@ -38,48 +49,16 @@ class Value:
         """Return llvmlite's `value` as one of ours."""
         return Value(self.code, value)
 
-    def _both(self, other: Number, integer: str, floating: str, swapped: bool = False) -> "Value":
-        a, b = self.ir, self.code.constant(other, self.ir.type)
-        name = floating if _element(self.ir.type) in (F32, F64) else integer
-        return self.like(getattr(self.code.builder, name)(*((b, a) if swapped else (a, b))))
-
-    def __add__(self, other: Number) -> "Value":
-        return self._both(other, "add", "fadd")
-
-    def __sub__(self, other: Number) -> "Value":
-        return self._both(other, "sub", "fsub")
-
-    def __rsub__(self, other: Number) -> "Value":
-        return self._both(other, "sub", "fsub", swapped=True)
-
-    def __mul__(self, other: Number) -> "Value":
-        return self._both(other, "mul", "fmul")
-
-    def __truediv__(self, other: Number) -> "Value":
-        return self._both(other, "", "fdiv")
-
-    def __rtruediv__(self, other: Number) -> "Value":
-        return self._both(other, "", "fdiv", swapped=True)
-
     def __neg__(self) -> "Value":
         return self.like(self.code.builder.fneg(self.ir))
 
-    def __mod__(self, other: Number) -> "Value":
-        return self._both(other, "urem", "")
-
-    def __and__(self, other: Number) -> "Value":
-        return self._both(other, "and_", "")
-
-    def __or__(self, other: Number) -> "Value":
-        return self._both(other, "or_", "")
-
-    def __lshift__(self, other: Number) -> "Value":
-        return self._both(other, "shl", "")
-
-    def __rshift__(self, other: Number) -> "Value":
-        return self._both(other, "ashr", "")
-
-    __radd__, __rmul__ = __add__, __mul__
+    __add__ = __radd__ = _operator("add", "fadd")
+    __sub__, __rsub__ = _operator("sub", "fsub"), _operator("sub", "fsub", swapped=True)
+    __mul__ = __rmul__ = _operator("mul", "fmul")
+    __truediv__, __rtruediv__ = _operator("", "fdiv"), _operator("", "fdiv", swapped=True)
+    __mod__ = _operator("urem")
+    __and__, __or__ = _operator("and_"), _operator("or_")
+    __lshift__, __rshift__ = _operator("shl"), _operator("ashr")
 
     def compare(self, operator: str, other: Number) -> "Value":
         """Return whether `<`, `>`, `==` or `!=` holds (lane by lane); it never holds for NaN."""
