@@ -4,7 +4,7 @@ Values are channels last: `rows` pixels of all images, one after the other, each
 loop over columns takes as many as a vector has lanes. Sums over pixels are float64 chains in the order of the pixels.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from stages.net.kernels.code import Code, Pointer, Value
@@ -216,27 +216,18 @@ def batch_norm_inference(code: Code, *arguments: Any) -> None:
             (y + at).store(code.fma((x + at).load(lanes), scale, shift), lanes)
 
 
-@kernel("f32* logits, f64* y, i64 rows, i64 classes")
-def log_softmax(code: Code, *arguments: Any) -> None:
-    """y (float64) = logits - the logarithm of the sum over the classes of e^logits, for each row."""
-    each_log_probability(code, lambda value: value, *arguments)
-
-
-@kernel("f32* logits, f64* y, i64 rows, i64 classes")
+@kernel("f32* logits, f64* logs, f64* probabilities, i64 rows, i64 classes")
 def softmax(code: Code, *arguments: Any) -> None:
-    """y (float64) = e^log_softmax(logits)."""
-    each_log_probability(code, lambda value: power_of_e(code, value), *arguments)
-
-
-def each_log_probability(
-    code: Code, make: Callable[[Value], Value], logits: Pointer, y: Pointer, rows: Value, classes: Value
-) -> None:
-    """Write to `y` what `make` gives for the logarithm of the probability of each class, for each row."""
+    """logs (float64) = logits - the logarithm of the sum over the classes of e^logits, for each row; probabilities
+    (float64) = e^logs."""
+    logits, logs, probabilities, rows, classes = arguments
     with code.loop(rows) as r:
         row = logits + r * classes
         level = log_of_sum(code, row, classes)
         with code.loop(classes) as c:
-            y[r * classes + c] = make(row[c].to("f64") - level)
+            log, at = row[c].to("f64") - level, r * classes + c
+            logs[at] = log
+            probabilities[at] = power_of_e(code, log)
 
 
 @kernel("f32* logits, i64* labels, f64* loss, f32* gradient, i64 rows, i64 classes, f64 smoothing, f64 scale")
