@@ -57,11 +57,11 @@ def relu(code: Code, x: Pointer, y: Pointer, count: Value) -> None:
         (y + i).store(value.compare("<", 0.0).choose(zero, value), lanes)
 
 
-@kernel("f32* y, f32* dy, f32* dx, i64 count")
-def relu_gradient(code: Code, y: Pointer, dy: Pointer, dx: Pointer, count: Value) -> None:
-    """dx = dy where y, which `relu` gave, is above 0, and 0 elsewhere."""
+@kernel("f32* x, f32* dy, f32* dx, i64 count")
+def relu_gradient(code: Code, x: Pointer, dy: Pointer, dx: Pointer, count: Value) -> None:
+    """dx = dy where x is above 0, and 0 elsewhere."""
     for i, lanes in code.columns(count):
-        (dx + i).store((y + i).load(lanes).compare(">", 0.0).choose((dy + i).load(lanes), 0.0), lanes)
+        (dx + i).store((x + i).load(lanes).compare(">", 0.0).choose((dy + i).load(lanes), 0.0), lanes)
 
 
 @kernel("f32* x, f32* factors, f32* y, i64 count")
