@@ -421,8 +421,6 @@ def empty_images(n: int, c: int, h: int, w: int) -> Tensor:
 
 def dense(values: Tensor) -> Tensor:
     """Return the same values without gaps in memory, images (N, C, H, W) channels last."""
-    if values.dtype != torch.float32:
-        raise TypeError(f"got values of {values.dtype}, expected float32")
     last = torch.channels_last if values.dim() == 4 else torch.contiguous_format
     return values.detach().contiguous(memory_format=last)
 
