@@ -120,8 +120,8 @@ MUTATIONS = [
     Mutation(
         "the exponential is the system's",
         ELEMENTS,
-        "lambda value: power_of_e(code, value)",
-        'lambda value: code.call("exp", value)',
+        "probabilities[at] = power_of_e(code, log)",
+        'probabilities[at] = code.call("exp", log)',
         "tests/test_kernels.py -k exponential",
     ),
     Mutation(

@@ -21,22 +21,19 @@ def packed(kernel: str, arguments: tuple[Argument, ...]) -> Any:
 
     Raises RuntimeError for a tensor of another type than it expects, with gaps in memory, or on a GPU.
     """
-    numbers: list[int] = []
+    content = b""
     for kind, argument in zip(KERNELS[kernel][0], arguments, strict=True):
         if isinstance(argument, Tensor):
-            if argument.device.type != "cpu":
+            if not argument.is_cpu:
                 raise RuntimeError(f"Expected all tensors to be on the same device, got cpu and {argument.device}")
             if argument.dtype != DTYPES[kind]:
                 raise RuntimeError(f"got a tensor of {argument.dtype}, expected {DTYPES[kind]}")
             dense = argument.is_contiguous() or argument.is_contiguous(memory_format=torch.channels_last)
             if kernel != "copy" and not dense:
                 raise RuntimeError(f"got a tensor with gaps in memory, of strides {argument.stride()}")
-            numbers.append(argument.data_ptr())
-        elif kind == "i64":
-            numbers.append(int(argument))
-        else:
-            numbers.append(struct.unpack("<q", struct.pack("<d", argument))[0])
-    return (ctypes.c_int64 * len(numbers))(*numbers)
+            argument = argument.data_ptr()
+        content += struct.pack("d" if kind in ("f32", "f64") else "q", argument)
+    return (ctypes.c_int64 * len(arguments)).from_buffer_copy(content)
 
 
 class Now:

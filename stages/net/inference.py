@@ -31,18 +31,18 @@ def predict(net: nn.Module, images: Tensor, workers: Workers) -> Tensor:
 
 def loss_and_accuracy(logits: Tensor, labels: Tensor) -> tuple[float, float]:
     """Return the mean cross-entropy in nats and the accuracy of `logits` (n, classes) for `labels` (n)."""
-    surprise = -_of_rows("log_softmax", logits)[torch.arange(len(labels)), labels]
+    surprise = -softmax(logits)[0][torch.arange(len(labels)), labels]
     hits = int((logits.argmax(1) == labels).sum())
     return math.fsum(surprise.tolist()) / len(labels), hits / len(labels)
 
 
 def probabilities(logits: Tensor) -> Tensor:
     """Return the probabilities (n, classes; float64) that `logits` (n, classes; float32) mean: their softmax."""
-    return _of_rows("softmax", logits)
+    return softmax(logits)[1]
 
 
-def _of_rows(kernel: str, logits: Tensor) -> Tensor:
-    logits = dense(logits)
-    result = torch.empty(logits.shape, dtype=torch.float64)
-    now(kernel, logits, result, *logits.shape)
-    return result
+def softmax(logits: Tensor) -> Tensor:
+    """Return the logarithms of the probabilities, and the probabilities: (2, n, classes), float64."""
+    both = torch.empty(2, *logits.shape, dtype=torch.float64)
+    now("softmax", dense(logits), *both, *logits.shape)
+    return both

@@ -5,6 +5,7 @@ in float64, and for an export, they are PyTorch's own. Any module that is made o
 module may compute with is in stages/train/guard.py.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -23,9 +24,14 @@ class Layer(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         """Return what the layer makes of `values`."""
         if on_kernels(values):
-            operation = self.operation()
-            return autograd.Apply.apply(values, operation, *operation.given)
+            return applied([self], values)
         return super().forward(values)
+
+
+def applied(layers: Iterable[Any], values: Tensor) -> Tensor:
+    """Return what the kernels of `layers`, one after the other, make of `values`."""
+    used = [layer.operation() for layer in layers]
+    return autograd.Apply.apply(values, used, *(parameter for operation in used for parameter in operation.given))
 
 
 def on_kernels(values: Tensor) -> bool:
@@ -179,22 +185,13 @@ class Dropout(Layer):
 class Sequential(nn.Sequential):
     """torch.nn.Sequential. In training its layers are one operation for PyTorch, which then does less for each.
 
-    That is, if all are layers of this module, in training, without hooks. Their settings, such as a momentum, are read
-    when they first see images of some shape.
+    That is, if all are layers of this module, in training, without hooks.
     """
-
-    def __init__(self, *layers: nn.Module):
-        super().__init__(*layers)
-        self._chains: autograd.Chains = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_chains": {}}  # a copy has memory of its own
 
     def forward(self, values: Tensor) -> Tensor:
         """Return what the layers, one after the other, make of `values`."""
         if self.is_chain(values):
-            parts = (*map(id, self), *(buffer.data_ptr() for buffer in self.buffers()))
-            return autograd.ApplyChain.apply(values, list(self), self._chains, parts, *self.parameters())
+            return applied(self, values)
         return super().forward(values)  # type: ignore[no-untyped-call]
 
     def is_chain(self, values: Tensor) -> bool:

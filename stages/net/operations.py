@@ -25,8 +25,6 @@ class TooFewError(ValueError):
 class Operation:
     """One use of a layer."""
 
-    reads_output = False  # whether the gradient is computed from the output, not from the input
-
     def __init__(self, *parameters: Tensor | None):
         self.given = [parameter for parameter in parameters if parameter is not None]  # for PyTorch's autograd
         self.parameters = [parameter.detach() for parameter in self.given]  # for the kernels
@@ -249,20 +247,18 @@ class BatchNormInference(Operation):
 class Relu(Operation):
     """max(0, x)."""
 
-    reads_output = True
-
     def forward(self, run: Run, values: Tensor) -> Tensor:
         """Return `values`, of any shape, with 0 for what is negative."""
-        x = dense(values)
-        self._y = torch.empty_like(x)
-        run("relu", x, self._y, x.numel())
-        return self._y
+        x = self._x = dense(values)
+        y = torch.empty_like(x)
+        run("relu", x, y, x.numel())
+        return y
 
     def backward(self, run: Run, gradient: Tensor, needed: bool) -> Gradients:
         """Return the gradient where the value is above 0."""
         dy = dense(gradient)
         dx = torch.empty_like(dy)
-        run("relu_gradient", self._y, dy, dx, dy.numel())
+        run("relu_gradient", self._x, dy, dx, dy.numel())
         return dx, []
 
 
@@ -425,8 +421,6 @@ def empty_images(n: int, c: int, h: int, w: int) -> Tensor:
 
 def dense(values: Tensor) -> Tensor:
     """Return the same values without gaps in memory, images (N, C, H, W) channels last."""
-    if values.dtype != torch.float32:
-        raise TypeError(f"got values of {values.dtype}, expected float32")
     last = torch.channels_last if values.dim() == 4 else torch.contiguous_format
     return values.detach().contiguous(memory_format=last)
 

@@ -21,7 +21,6 @@ from stages.common import errors, files, idx, raw, settings
 
 TRAIN, VALIDATION = Path("data/split/train.npy"), Path("data/split/validation.npy")
 METRICS, CLASS_COUNTS = Path("metrics/data.json"), Path("plots/classes.csv")
-Parts = dict[str, np.ndarray]
 
 
 class Split(settings.Settings):
@@ -98,7 +97,7 @@ def by_group(labels: np.ndarray, groups: np.ndarray, fraction: float, random: np
     return np.isin(groups, chosen)
 
 
-def count_classes(labels: Parts, classes: list[str]) -> dict[str, list[int]]:
+def count_classes(labels: Mapping[str, np.ndarray], classes: list[str]) -> dict[str, list[int]]:
     """Return how many of the `labels` of each part are of each class. Raises StageError if a class is missing."""
     counts = {part: np.bincount(of, minlength=len(classes)).tolist() for part, of in labels.items()}
     for part, of in counts.items():

@@ -28,6 +28,17 @@ class Target:
     registers: int  # for vectors
 
 
+def _operator(integer: str, floating: str = "", swapped: bool = False) -> Callable[["Value", Number], "Value"]:
+    """Return the method of an operator: it writes llvmlite's instruction of this name for whole or floating numbers."""
+
+    def method(self: "Value", other: Number) -> "Value":
+        a, b = self.ir, self.code.constant(other, self.ir.type)
+        name = floating if _element(self.ir.type) in (F32, F64) else integer
+        return self.like(getattr(self.code.builder, name)(*((b, a) if swapped else (a, b))))
+
+    return method
+
+
 class Value:
     """A number, or a vector of numbers, of the compiled function."""
 
@@ -38,48 +49,16 @@ class Value:
         """Return llvmlite's `value` as one of ours."""
         return Value(self.code, value)
 
-    def _both(self, other: Number, integer: str, floating: str, swapped: bool = False) -> "Value":
-        a, b = self.ir, self.code.constant(other, self.ir.type)
-        name = floating if _element(self.ir.type) in (F32, F64) else integer
-        return self.like(getattr(self.code.builder, name)(*((b, a) if swapped else (a, b))))
-
-    def __add__(self, other: Number) -> "Value":
-        return self._both(other, "add", "fadd")
-
-    def __sub__(self, other: Number) -> "Value":
-        return self._both(other, "sub", "fsub")
-
-    def __rsub__(self, other: Number) -> "Value":
-        return self._both(other, "sub", "fsub", swapped=True)
-
-    def __mul__(self, other: Number) -> "Value":
-        return self._both(other, "mul", "fmul")
-
-    def __truediv__(self, other: Number) -> "Value":
-        return self._both(other, "", "fdiv")
-
-    def __rtruediv__(self, other: Number) -> "Value":
-        return self._both(other, "", "fdiv", swapped=True)
-
     def __neg__(self) -> "Value":
         return self.like(self.code.builder.fneg(self.ir))
 
-    def __mod__(self, other: Number) -> "Value":
-        return self._both(other, "urem", "")
-
-    def __and__(self, other: Number) -> "Value":
-        return self._both(other, "and_", "")
-
-    def __or__(self, other: Number) -> "Value":
-        return self._both(other, "or_", "")
-
-    def __lshift__(self, other: Number) -> "Value":
-        return self._both(other, "shl", "")
-
-    def __rshift__(self, other: Number) -> "Value":
-        return self._both(other, "ashr", "")
-
-    __radd__, __rmul__ = __add__, __mul__
+    __add__ = __radd__ = _operator("add", "fadd")
+    __sub__, __rsub__ = _operator("sub", "fsub"), _operator("sub", "fsub", swapped=True)
+    __mul__ = __rmul__ = _operator("mul", "fmul")
+    __truediv__, __rtruediv__ = _operator("", "fdiv"), _operator("", "fdiv", swapped=True)
+    __mod__ = _operator("urem")
+    __and__, __or__ = _operator("and_"), _operator("or_")
+    __lshift__, __rshift__ = _operator("shl"), _operator("ashr")
 
     def compare(self, operator: str, other: Number) -> "Value":
         """Return whether `<`, `>`, `==` or `!=` holds (lane by lane); it never holds for NaN."""
@@ -236,28 +215,28 @@ class Code:
         with self.builder.if_then(condition.ir):
             yield
 
-    def case(self, value: Value, numbers: range, body: Callable[[int], None]) -> None:
-        """Run `body(number)` for the one of `numbers` that `value` is."""
+    def cases(self, value: Value, numbers: range) -> Iterator[int]:
+        """Yield each of `numbers`; what is written for it runs if `value` is that number."""
         end = self.function.append_basic_block()
         choice = self.builder.switch(value.ir, end)
         for number in numbers:
             block = self.function.append_basic_block()
             choice.add_case(ir.Constant(I64, number), block)
             self.builder.position_at_end(block)
-            body(number)
+            yield number
             self.builder.branch(end)
         self.builder.position_at_end(end)
 
-    def columns(self, count: Value, body: Callable[[Value, int], None]) -> None:
-        """Run `body(first, lanes)` for parts of `count` columns: as many whole vectors as there are, then halves."""
+    def columns(self, count: Value) -> Iterator[tuple[Value, int]]:
+        """Yield first column and lanes of parts of `count` columns: in a loop, of each whole vector; then of halves."""
         lanes = self.target.lanes
         with self.loop(count - count % lanes, step=lanes) as first:
-            body(first, lanes)
+            yield first, lanes
         while lanes > 1:
             rest = count - count % lanes
             lanes //= 2
             with self.when((count & lanes).compare("==", lanes)):
-                body(rest, lanes)
+                yield rest, lanes
 
     def call(self, name: str, *values: Value) -> Value:
         """Return what LLVM's intrinsic `name` (fma, sqrt) gives for `values`, lane by lane."""

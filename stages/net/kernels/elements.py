@@ -4,7 +4,7 @@ Values are channels last: `rows` pixels of all images, one after the other, each
 loop over columns takes as many as a vector has lanes. Sums over pixels are float64 chains in the order of the pixels.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 from stages.net.kernels.code import Code, Pointer, Value
@@ -44,43 +44,31 @@ def pixels(code: Code, *arguments: Any) -> None:
 @kernel("f32* x, f32* y, i64 count, f32 mean, f32 std")
 def normalize(code: Code, x: Pointer, y: Pointer, count: Value, mean: Value, std: Value) -> None:
     """y = (x - mean) / std."""
-
-    def shift(i: Value, lanes: int) -> None:
+    for i, lanes in code.columns(count):
         (y + i).store(((x + i).load(lanes) - mean.spread(lanes)) / std.spread(lanes), lanes)
-
-    code.columns(count, shift)
 
 
 @kernel("f32* x, f32* y, i64 count")
 def relu(code: Code, x: Pointer, y: Pointer, count: Value) -> None:
     """y = x, or 0 where x is negative."""
-
-    def rectify(i: Value, lanes: int) -> None:
+    for i, lanes in code.columns(count):
         value = (x + i).load(lanes)
         zero = code.number(0.0, "f32", lanes)
         (y + i).store(value.compare("<", 0.0).choose(zero, value), lanes)
 
-    code.columns(count, rectify)
 
-
-@kernel("f32* y, f32* dy, f32* dx, i64 count")
-def relu_gradient(code: Code, y: Pointer, dy: Pointer, dx: Pointer, count: Value) -> None:
-    """dx = dy where y, which `relu` gave, is above 0, and 0 elsewhere."""
-
-    def back(i: Value, lanes: int) -> None:
-        (dx + i).store((y + i).load(lanes).compare(">", 0.0).choose((dy + i).load(lanes), 0.0), lanes)
-
-    code.columns(count, back)
+@kernel("f32* x, f32* dy, f32* dx, i64 count")
+def relu_gradient(code: Code, x: Pointer, dy: Pointer, dx: Pointer, count: Value) -> None:
+    """dx = dy where x is above 0, and 0 elsewhere."""
+    for i, lanes in code.columns(count):
+        (dx + i).store((x + i).load(lanes).compare(">", 0.0).choose((dy + i).load(lanes), 0.0), lanes)
 
 
 @kernel("f32* x, f32* factors, f32* y, i64 count")
 def scale(code: Code, x: Pointer, factors: Pointer, y: Pointer, count: Value) -> None:
     """y = x factors."""
-
-    def multiply(i: Value, lanes: int) -> None:
+    for i, lanes in code.columns(count):
         (y + i).store((x + i).load(lanes) * (factors + i).load(lanes), lanes)
-
-    code.columns(count, multiply)
 
 
 @kernel("f32* x, f32* y, f32* which, i64 images, i64 height, i64 width, i64 down, i64 across, i64 channels, i64 kernel")
@@ -92,21 +80,17 @@ def max_pool(code: Code, *arguments: Any) -> None:
         corner = x + ((n * height + v * kernel) * width + u * kernel) * channels
         at = ((n * down + v) * across + u) * channels
 
-        def largest(c: Value, lanes: int) -> None:
+        for c, lanes in code.columns(channels):
             best = code.variable((corner + c).load(lanes))
             place = code.variable(code.number(0.0, "f32", lanes))
 
-            def compare(i: Value, j: Value) -> None:
+            for i, j in square(code, kernel):
                 value = (corner + (i * width + j) * channels + c).load(lanes)
                 better = value.compare(">", best.load()) | value.is_nan()
                 best.store(better.choose(value, best.load()))
                 place.store(better.choose((i * kernel + j).to("f32").spread(lanes), place.load()))
-
-            each_of_square(code, kernel, compare)
             (y + at + c).store(best.load(), lanes)
             (which + at + c).store(place.load(), lanes)
-
-        code.columns(channels, largest)
 
 
 @kernel(
@@ -119,38 +103,31 @@ def max_pool_gradient(code: Code, *arguments: Any) -> None:
         corner = dx + ((n * height + v * kernel) * width + u * kernel) * channels
         at = ((n * down + v) * across + u) * channels
 
-        def back(c: Value, lanes: int) -> None:
+        for c, lanes in code.columns(channels):
             value, place = (dy + at + c).load(lanes), (which + at + c).load(lanes)
 
-            def put(i: Value, j: Value) -> None:
+            for i, j in square(code, kernel):
                 here = place.compare("==", (i * kernel + j).to("f32").spread(lanes))
                 (corner + (i * width + j) * channels + c).store(here.choose(value, 0.0), lanes)
 
-            each_of_square(code, kernel, put)
 
-        code.columns(channels, back)
-
-
-def each_of_square(code: Code, kernel: Value, body: Callable[[Value, Value], None]) -> None:
-    """Run `body(i, j)` for each place of a square of `kernel` x `kernel`; without loops if it is 2 x 2, as most are."""
+def square(code: Code, kernel: Value) -> Iterator[tuple[Value, Value]]:
+    """Yield each place of a square of `kernel` x `kernel`; without loops if it is 2 x 2, as most are."""
     with code.when(kernel.compare("==", 2)):
         for place in range(4):
-            body(code.number(place // 2, "i64"), code.number(place % 2, "i64"))
+            yield code.number(place // 2, "i64"), code.number(place % 2, "i64")
     with code.when(kernel.compare("!=", 2)), code.loop(kernel) as i, code.loop(kernel) as j:
-        body(i, j)
+        yield i, j
 
 
 @kernel("f32* x, f32* y, i64 rows, i64 columns")
 def column_sums(code: Code, x: Pointer, y: Pointer, rows: Value, columns: Value) -> None:
     """y[c] = the sum of x[0, c], x[1, c], … in float64, rounded once."""
-
-    def add(c: Value, lanes: int) -> None:
+    for c, lanes in code.columns(columns):
         total = code.variable(code.number(0.0, "f64", lanes))
         with code.loop(rows) as r:
             total.store(total.load() + (x + r * columns + c).load(lanes).to("f64"))
         (y + c).store(total.load().to("f32"), lanes)
-
-    code.columns(columns, add)
 
 
 @kernel(
@@ -170,7 +147,8 @@ def batch_norm(code: Code, *arguments: Any) -> None:
         old = average.load(lanes).to("f64") * (1.0 - momentum).spread(lanes)
         average.store(code.fma(value, momentum.spread(lanes), old).to("f32"), lanes)
 
-    def normalize(c: Value, lanes: int) -> None:
+    batches[0] = batches[0] + 1
+    for c, lanes in code.columns(columns):
         count = rows.to("f64").spread(lanes)
         total, squares = (code.variable(code.number(0.0, "f64", lanes)) for _ in range(2))
         with code.loop(rows) as r:
@@ -192,9 +170,6 @@ def batch_norm(code: Code, *arguments: Any) -> None:
             at = r * columns + c
             (y + at).store(code.fma((x + at).load(lanes), scale, shift), lanes)
 
-    batches[0] = batches[0] + 1
-    code.columns(columns, normalize)
-
 
 @kernel(
     "f32* x, f32* dy, f32* dx, f32* weight, f64* mean, f64* inverse, f32* dweight, f32* dbias, i64 rows, i64 columns"
@@ -205,7 +180,7 @@ def batch_norm_gradient(code: Code, *arguments: Any) -> None:
     slope = -scale inverse^2 t / n and offset = -scale s / n - slope mean are rounded once."""
     x, dy, dx, weight, mean, inverse, dweight, dbias, rows, columns = arguments
 
-    def back(c: Value, lanes: int) -> None:
+    for c, lanes in code.columns(columns):
         center, root = (mean + c).load(lanes), (inverse + c).load(lanes)
         sums, products = (code.variable(code.number(0.0, "f64", lanes)) for _ in range(2))
         with code.loop(rows) as r:
@@ -225,15 +200,13 @@ def batch_norm_gradient(code: Code, *arguments: Any) -> None:
             inner = code.fma((x + at).load(lanes), slope, offset)
             (dx + at).store(code.fma((dy + at).load(lanes), scale, inner), lanes)
 
-    code.columns(columns, back)
-
 
 @kernel("f32* x, f32* y, f32* weight, f32* bias, f32* mean, f32* variance, f64 epsilon, i64 rows, i64 columns")
 def batch_norm_inference(code: Code, *arguments: Any) -> None:
     """y = x scale + shift as in `batch_norm`, with a mean and a variance that are given."""
     x, y, weight, bias, mean, variance, epsilon, rows, columns = arguments
 
-    def normalize(c: Value, lanes: int) -> None:
+    for c, lanes in code.columns(columns):
         root = 1.0 / code.call("sqrt", (variance + c).load(lanes).to("f64") + epsilon.spread(lanes))
         scale = (weight + c).load(lanes).to("f64") * root
         shift = ((bias + c).load(lanes).to("f64") - (mean + c).load(lanes).to("f64") * scale).to("f32")
@@ -242,30 +215,19 @@ def batch_norm_inference(code: Code, *arguments: Any) -> None:
             at = r * columns + c
             (y + at).store(code.fma((x + at).load(lanes), scale, shift), lanes)
 
-    code.columns(columns, normalize)
 
-
-@kernel("f32* logits, f64* y, i64 rows, i64 classes")
-def log_softmax(code: Code, *arguments: Any) -> None:
-    """y (float64) = logits - the logarithm of the sum over the classes of e^logits, for each row."""
-    each_log_probability(code, lambda value: value, *arguments)
-
-
-@kernel("f32* logits, f64* y, i64 rows, i64 classes")
+@kernel("f32* logits, f64* logs, f64* probabilities, i64 rows, i64 classes")
 def softmax(code: Code, *arguments: Any) -> None:
-    """y (float64) = e^log_softmax(logits)."""
-    each_log_probability(code, lambda value: power_of_e(code, value), *arguments)
-
-
-def each_log_probability(
-    code: Code, make: Callable[[Value], Value], logits: Pointer, y: Pointer, rows: Value, classes: Value
-) -> None:
-    """Write to `y` what `make` gives for the logarithm of the probability of each class, for each row."""
+    """logs (float64) = logits - the logarithm of the sum over the classes of e^logits, for each row; probabilities
+    (float64) = e^logs."""
+    logits, logs, probabilities, rows, classes = arguments
     with code.loop(rows) as r:
         row = logits + r * classes
         level = log_of_sum(code, row, classes)
         with code.loop(classes) as c:
-            y[r * classes + c] = make(row[c].to("f64") - level)
+            log, at = row[c].to("f64") - level, r * classes + c
+            logs[at] = log
+            probabilities[at] = power_of_e(code, log)
 
 
 @kernel("f32* logits, i64* labels, f64* loss, f32* gradient, i64 rows, i64 classes, f64 smoothing, f64 scale")
@@ -297,7 +259,7 @@ def adam(code: Code, *arguments: Any) -> None:
     p -= size average / (sqrt(square) root + epsilon)."""
     parameters, gradients, averages, squares, count, decay, added, beta1, beta2, size, root, epsilon = arguments
 
-    def step(i: Value, lanes: int) -> None:
+    for i, lanes in code.columns(count):
         p, average, square = ((values + i).load(lanes) for values in (parameters, averages, squares))
         g = code.fma(p, added.spread(lanes), (gradients + i).load(lanes))
         average = code.fma(g - average, (1.0 - beta1).spread(lanes), average)
@@ -307,8 +269,6 @@ def adam(code: Code, *arguments: Any) -> None:
         (squares + i).store(square, lanes)
         (parameters + i).store(p * decay.spread(lanes) - size.spread(lanes) * average / under, lanes)
 
-    code.columns(count, step)
-
 
 @kernel("f32* parameters, f32* gradients, f32* velocities, i64 count, f32 rate, f32 momentum, f32 decay")
 def sgd(code: Code, *arguments: Any) -> None:
@@ -316,11 +276,9 @@ def sgd(code: Code, *arguments: Any) -> None:
     p -= rate velocity."""
     parameters, gradients, velocities, count, rate, momentum, decay = arguments
 
-    def step(i: Value, lanes: int) -> None:
+    for i, lanes in code.columns(count):
         p = (parameters + i).load(lanes)
         g = code.fma(p, decay.spread(lanes), (gradients + i).load(lanes))
         velocity = code.fma((velocities + i).load(lanes), momentum.spread(lanes), g)
         (velocities + i).store(velocity, lanes)
         (parameters + i).store(p - rate.spread(lanes) * velocity, lanes)
-
-    code.columns(count, step)

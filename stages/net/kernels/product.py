@@ -53,16 +53,13 @@ def product(code: Code, *arguments: Any) -> None:
     with code.loop(rows, step=panel) as top:
         bottom = (top + panel).at_most(rows)
         with code.loop(segments) as s, code.loop(columns, step=widest) as left:
-
-            def all_rows(width: int) -> None:
+            for width in code.cases((columns - left).at_most(widest), range(1, widest + 1)):
                 begin = top
                 for height in heights(width, code.target):
                     end = bottom - (bottom - begin) % height
                     with code.loop(end, begin, step=height) as m:
                         tile(height, width, m, left, s)
                     begin = end
-
-            code.case((columns - left).at_most(widest), range(1, widest + 1), all_rows)
 
 
 def heights(width: int, target: Target) -> list[int]:
