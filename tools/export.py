@@ -8,23 +8,30 @@ the file's metadata. Needs models/model.pt (`dvc repro`) and the extra `onnx`.
 """
 
 import argparse
-import json
-import warnings
 from pathlib import Path
-from typing import Any
 
-import torch
-from torch import Tensor, nn
-
-from stages.common import command, errors, files, raw
-from stages.net import exact, inference, model
-
-INSTALL = "uv pip install -r pyproject.toml --extra onnx -c requirements-dev.lock"
+from stages.common import command
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command line takes."""
     parser.add_argument("file", nargs="?", type=Path, default=Path("model.onnx"), metavar="FILE")
+
+
+if __name__ == "__main__":
+    command.run_tool("export", __doc__, add_arguments)
+
+import json
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stages.common import errors, files, raw
+from stages.net import exact, inference, model
+
+INSTALL = "uv pip install -r pyproject.toml --extra onnx -c requirements-dev.lock"
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -84,7 +91,3 @@ def as_onnx(trained: dict[str, Any]) -> bytes:
     onnx.helper.set_model_props(exported, known)
     onnx.checker.check_model(exported, full_check=True)
     return exported.SerializeToString(deterministic=True)
-
-
-if __name__ == "__main__":
-    command.run_tool("export", main, __doc__, add_arguments)

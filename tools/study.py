@@ -9,6 +9,25 @@ To show the study in the report, copy studies/NAME.json into plots/studies.
 """
 
 import argparse
+
+from stages.common import command
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command line takes."""
+    parser.add_argument("--name", required=True, help="name of the study; its experiments' names begin with it")
+    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="run seeds 1 to N of each point (default: 5)")
+    parser.add_argument(
+        "-S", "--set-param", action="append", default=[], metavar="KEY=VALUE,VALUE", help="values, as in `dvc exp run`"
+    )
+    parser.add_argument("--jobs", type=int, metavar="N", help="how many run at once (default: 1; Slurm: all)")
+    parser.add_argument("--search", type=int, metavar="N", help="search by N trials first; the study tests the best")
+    parser.add_argument("--on", choices=("queue", "slurm"), default="queue", help="DVC's queue (default), or Slurm")
+
+
+if __name__ == "__main__":
+    command.run_tool("study", __doc__, add_arguments)
+
 import re
 import sys
 import textwrap
@@ -19,7 +38,7 @@ from pathlib import Path
 from tabulate import tabulate
 from tqdm import tqdm
 
-from stages.common import command, files, git, settings
+from stages.common import files, git, settings
 from stages.common.errors import StageError
 from stages.report import pictures, runs
 from tools import summary
@@ -33,18 +52,6 @@ COLUMNS = 100  # of what is printed
 PAUSE = 2  # seconds between two looks at what is done
 Runner = Queue | Slurm
 BAR = "{desc}: {n_fmt} of {total_fmt} runs {bar} {elapsed}, {remaining} left"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command line takes."""
-    parser.add_argument("--name", required=True, help="name of the study; its experiments' names begin with it")
-    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="run seeds 1 to N of each point (default: 5)")
-    parser.add_argument(
-        "-S", "--set-param", action="append", default=[], metavar="KEY=VALUE,VALUE", help="values, as in `dvc exp run`"
-    )
-    parser.add_argument("--jobs", type=int, metavar="N", help="how many run at once (default: 1; Slurm: all)")
-    parser.add_argument("--search", type=int, metavar="N", help="search by N trials first; the study tests the best")
-    parser.add_argument("--on", choices=("queue", "slurm"), default="queue", help="DVC's queue (default), or Slurm")
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -147,7 +154,3 @@ def show(name: str, found: Sequence[runs.Run], missing: Sequence[str]) -> None:
     files.write_whole(picture, pictures.png(summary.picture(groups)))
     files.write_csv(table, summary.COLUMNS, summary.rows(groups))
     print(f"{page}, {picture}\nor: dvc plots show {table} -t study -x examples -y validation_loss")
-
-
-if __name__ == "__main__":
-    command.run_tool("study", main, __doc__, add_arguments)
