@@ -46,9 +46,7 @@ def plan(name: str, grid: Sequence[str], seeds: Sequence[int]) -> list[Planned]:
         for point in points:
             sets = [f"{path}:{of}" for path, given in point.items() for of in given]
             sets = [of.removeprefix(f"{settings.PARAMS}:") for of in sets]
-            check_used(sets)
-            if values(sets, runs.SEED):
-                raise StageError(f"-S {runs.SEED}: --seeds sets the seeds of a study")
+            check(sets)
             found.append(Planned(named(name, sets, f"seed={seed}"), (*sets, f"{runs.SEED}={seed}")))
     if len({of.name for of in found}) < len(found):
         raise StageError("two points of the grid have one name: they are equal, or differ in punctuation only")
@@ -63,8 +61,10 @@ def values(sets: Sequence[str], key: str) -> list[str]:
     return [value.strip("'\"") for before, _, value in parts if before.lstrip("+") == key]
 
 
-def check_used(sets: Sequence[str]) -> None:
-    """Raise StageError if one of `sets` is of a recipe that the run does not have."""
+def check(sets: Sequence[str]) -> None:
+    """Raise StageError if one of `sets` is the seed, or of a recipe that the run does not have."""
+    if values(sets, runs.SEED):
+        raise StageError(f"-S {runs.SEED}: --seeds sets the seeds of a study")
     recipe = [settings.value(RECIPE), *values(sets, RECIPE)][-1]
     for of in sets:
         if of.startswith("recipes/") and not of.startswith(f"recipes/{recipe}.yaml:"):

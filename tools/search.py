@@ -21,7 +21,7 @@ from stages.common import git, settings
 from stages.common.errors import StageError
 from stages.report import runs
 from tools import job
-from tools.planned import Planned, check_used, named
+from tools.planned import Planned, check, named
 from tools.slurm import Slurm
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def search(name: str, trials: int, given: Sequence[str], seed: int, slurm: Slurm
     for number in range(trials):
         trial = study.ask(free)
         sets = (*fixed, *(f"{key}={text(value)}" for key, value in trial.params.items()))
-        check_used(sets)
+        check(sets)
         planned = Planned(named(name, sets, f"trial={number}"), sets)
         losses, stopped = run(planned, trial, slurm)
         if not losses:
@@ -82,8 +82,6 @@ def space(given: Sequence[str]) -> tuple[list[str], "dict[str, BaseDistribution]
         try:
             for override in to_hydra_overrides(overrides):
                 key = f"{prefix}{override.key_or_group}"
-                if key == runs.SEED:
-                    raise StageError(f"-S {runs.SEED}: --seeds sets the seeds of a study")
                 if override.is_interval_sweep():
                     of = override.value()
                     whole = isinstance(of.start, int) and isinstance(of.end, int)

@@ -34,16 +34,17 @@ def compare_seeds(named: Sequence[Sequence[Run]]) -> dict[str, Any]:
     if max(sizes) < 2 or (len(named) > 1 and min(sizes) < 2):
         alone = groups[sizes.index(1)][0].name
         raise StageError(f"{alone}: one run alone has no spread; name two or more that differ in {SEED} alone")
-    found: dict[str, Any] = {"groups": [{"runs": [run.name for run in group]} for group in groups]}
+    found: dict[str, Any] = {"groups": []}
     differing_params = apart(groups)
-    for place, (group, of) in enumerate(zip(groups, found["groups"], strict=True)):
+    for place, group in enumerate(groups):
         check_same_test_set(group)
-        of["seeds"] = [run.seed for run in group]
         params = {key: values[place] for key, values in differing_params.items()}
-        of["params"] = {key: value for key, value in params.items() if value is not None} or params  # or all are null
+        params = {key: value for key, value in params.items() if value is not None} or params  # or all are null
+        of = {"runs": [run.name for run in group], "seeds": [run.seed for run in group], "params": params}
         for name, value in MEASURES.items():
             values = [value(run) for run in group]
             of[name] = {"mean": mean(values), "deviation": stdev(values) if len(values) > 1 else None}
+        found["groups"].append(of)
     if len(named) > 1:
         check_same_test_set([group[0] for group in groups])
         for name, value in MEASURES.items():

@@ -115,7 +115,7 @@ def of_commit(commit: str | None, name: str) -> Run:
     """Return the run in `commit` (None: the workspace), and call it `name`. Raises what `load` raises."""
 
     def read(*paths: Path) -> list[bytes]:
-        there = _contents(commit, paths) if commit else [of.read_bytes() if of.is_file() else None for of in paths]
+        there = _contents(commit, paths)
         for path, content in zip(paths, there, strict=True):
             if content is None:
                 absent = f"{name}: has no {path}; {_advice(name)}" if commit else f"{path}: not found; run `dvc repro`"
@@ -205,13 +205,13 @@ def in_words(value: Any) -> str:
 
 def _of_lock(commit: str | None, pattern: bytes) -> list[bytes]:
     """Return all that dvc.lock has of `pattern` in `commit` (None: the workspace); nothing if DVC did not run it."""
-    lock = Path("dvc.lock")
-    in_workspace = lock.read_bytes() if lock.is_file() else b""
-    return re.findall(pattern, (_contents(commit, [lock])[0] or b"") if commit else in_workspace)
+    return re.findall(pattern, _contents(commit, [Path("dvc.lock")])[0] or b"")
 
 
-def _contents(commit: str, paths: Sequence[Path]) -> list[bytes | None]:
-    """Return what the files at `paths`, seen from the working folder, have in `commit`; None where there is no file."""
+def _contents(commit: str | None, paths: Sequence[Path]) -> list[bytes | None]:
+    """Return what the files at `paths` have in `commit` (None: the workspace); None where there is no file."""
+    if commit is None:
+        return [path.read_bytes() if path.is_file() else None for path in paths]
     # ./: the project may be a folder of a repository
     asked = "".join(f"{commit}:./{path}\n" for path in paths).encode()
     printed, found = io.BytesIO(git.run("cat-file", "--batch", asked=asked)), list[bytes | None]()
