@@ -19,11 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command line takes."""
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="has a folder of pictures for each class")
     parser.add_argument("--name", help="name of the data set (default: that of the folder)")
-    parser.add_argument(
-        "--size",
-        type=int,
-        help="pixels a side, for pictures of other sizes (default: 32, or the shape in dataset.yaml)",
-    )
+    size = "pixels a side, for pictures of other sizes (default: 32, or the shape in dataset.yaml)"
+    parser.add_argument("--size", type=int, help=size)
     parser.add_argument("--test", type=float, default=0.2, help="share of pictures for the test part (default: 0.2)")
     parser.add_argument("--seed", type=int, default=0, help="random seed of the test part (default: 0)")
 

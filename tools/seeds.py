@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from statistics import mean, stdev
 from typing import Any
 
-from scipy import special
+import scipy  # which imports scipy.special where it is first used
 
 from stages.common.errors import StageError
 from stages.report.comparison import check_same_test_set
@@ -102,9 +102,9 @@ def difference(first: dict[int, float], second: dict[int, float], confidence: fl
     parts = [(deviation**2 / len(sample), len(sample)) for sample, deviation in zip(samples, deviations, strict=True)]
     freedom = sum(part for part, _ in parts) ** 2 / sum(part**2 / (count - 1) for part, count in parts)
     error = math.sqrt(sum(part for part, _ in parts))
-    ends = special.stdtrit(freedom, [(1 - confidence) / 2, (1 + confidence) / 2])
+    ends = scipy.special.stdtrit(freedom, [(1 - confidence) / 2, (1 + confidence) / 2])
     found["interval"] = [float(seen + error * end) for end in ends]
-    found["p"] = p = 2 * float(special.stdtr(freedom, -abs(seen) / error))
+    found["p"] = p = 2 * float(scipy.special.stdtr(freedom, -abs(seen) / error))
     told = abs(seen) > ROUNDED
     found["seeds_to_tell"] = seeds_to_tell(seen, *deviations, confidence=confidence) if told else None
     if p <= 1 - confidence:
@@ -131,12 +131,12 @@ def seeds_to_tell(difference: float, *deviations: float, confidence: float = CON
     the noncentral t distribution's with n - 1 degrees of freedom, the fewest that Welch's test has.
     """
     variance = sum(deviation**2 for deviation in deviations)
-    z = special.ndtri((1 + confidence) / 2) + special.ndtri(POWER)
+    z = scipy.special.ndtri((1 + confidence) / 2) + scipy.special.ndtri(POWER)
     seeds = max(2, math.ceil(z**2 * variance / difference**2))  # the normal distribution's, which are too few
 
     def power() -> float:
-        critical = special.stdtrit(seeds - 1, (1 + confidence) / 2)
-        return 1 - float(special.nctdtr(seeds - 1, abs(difference) * math.sqrt(seeds / variance), critical))
+        critical = scipy.special.stdtrit(seeds - 1, (1 + confidence) / 2)
+        return 1 - float(scipy.special.nctdtr(seeds - 1, abs(difference) * math.sqrt(seeds / variance), critical))
 
     while power() < POWER:
         seeds += 1
