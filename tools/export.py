@@ -25,13 +25,13 @@ import json
 import warnings
 from typing import Any
 
+import onnx
+import onnxscript  # noqa: F401 - what PyTorch's exporter is written with
 import torch
 from torch import Tensor, nn
 
 from stages.common import errors, files, raw
 from stages.net import exact, inference, model
-
-INSTALL = "uv pip install -r pyproject.toml --extra onnx -c requirements-dev.lock"
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -64,14 +64,8 @@ class Reader(nn.Module):
 def as_onnx(trained: dict[str, Any]) -> bytes:
     """Return `trained`, a model as the stage train wrote it, as the content of an ONNX file: always the same bytes.
 
-    The file's metadata say the recipe, `weights_sha256` and the names of the classes (a list as JSON). Raises
-    StageError if the extra `onnx` is not installed.
+    The file's metadata say the recipe, `weights_sha256` and the names of the classes (a list as JSON).
     """
-    try:
-        import onnx
-        import onnxscript  # noqa: F401 - what PyTorch's exporter is written with
-    except ImportError as error:
-        raise errors.StageError(f"{error}; the extra `onnx` is needed: run `{INSTALL}`") from None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PyTorch 2.11 warns of its own code
         program: Any = torch.onnx.export(

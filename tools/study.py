@@ -44,7 +44,6 @@ from stages.report import pictures, runs
 from tools import summary
 from tools.planned import DATASET, LONGEST, Planned, plan, values
 from tools.queued import Queue
-from tools.search import search
 from tools.slurm import Slurm
 
 FOLDER = Path("studies")
@@ -62,6 +61,8 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.search is None:
         planned = plan(name, grid, range(1, arguments.seeds + 1))
     else:
+        from tools.search import search  # here: Optuna is an extra, and need not be installed
+
         best = search(name, arguments.search, grid, seed, Slurm(name, 1) if arguments.on == "slurm" else None)
         found = f"The best of {arguments.search} trials: {best.name}"
         print(f"\n{found}. Fresh seeds say whether it is better:\n", flush=True)

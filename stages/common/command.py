@@ -19,6 +19,7 @@ from stages.common.errors import StageError
 
 INTERRUPTED = 130  # 128 and the number of SIGINT, as shells have it
 UNREAD = 141  # of SIGPIPE
+EXTRAS = {"onnx": "onnx", "onnxscript": "onnx", "optuna": "search"}  # of pyproject.toml, by package
 PR_SET_PDEATHSIG = 1  # of Linux's sys/prctl.h
 
 
@@ -94,6 +95,11 @@ def exit_status(main: Callable[[], int | None]) -> int:
         return status
     except StageError as failure:
         print(f"error: {failure}", file=sys.stderr)
+    except ImportError as error:
+        if error.name not in EXTRAS:
+            raise
+        install = f"uv pip install -r pyproject.toml --extra {EXTRAS[error.name]} -c requirements-dev.lock"
+        print(f"error: {error}; the extra `{EXTRAS[error.name]}` is needed: run `{install}`", file=sys.stderr)
     except BrokenPipeError:  # `| head` has read enough
         return UNREAD
     except OSError as error:
