@@ -76,7 +76,7 @@ def main(arguments: argparse.Namespace) -> None:
 def of_two(first: Run, second: Run, compared: dict[str, Any]) -> Table:
     """Return the table for people of two runs."""
     both = (first, second)
-    params = {key: [run.params[key] for run in both] for key in ("download.dataset", "train.recipe")}
+    params = {key: [run.params[key] for run in both] for key in (runs.DATASET, runs.RECIPE)}
     params |= compared["params"] | {"weights": [run.weights for run in both]}
     params["validation accuracy"] = [f"{run.validation_accuracy:.2%}" for run in both]
     rows = [[key, *("" if value is None else in_words(value) for value in values)] for key, values in params.items()]

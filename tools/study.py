@@ -42,7 +42,7 @@ from stages.common import files, git, settings
 from stages.common.errors import StageError
 from stages.report import pictures, runs
 from tools import summary
-from tools.planned import DATASET, LONGEST, Planned, plan, values
+from tools.planned import LONGEST, Planned, plan, values
 from tools.queued import Queue
 from tools.slurm import Slurm
 
@@ -68,7 +68,7 @@ def main(arguments: argparse.Namespace) -> int:
         print(f"\n{found}. Fresh seeds say whether it is better:\n", flush=True)
         fresh = [of for of in range(1, arguments.seeds + 2) if of != seed][: arguments.seeds]
         name = f"{name}-confirmed"
-        same = [of for of in best.sets if values([of], DATASET)]  # the committed params, on the data of the best
+        same = [of for of in best.sets if values([of], runs.DATASET)]  # the committed params, on the data of the best
         planned = plan(name, same, fresh) + plan(name, best.sets, fresh)
     on = Slurm(name, arguments.jobs or 0) if arguments.on == "slurm" else Queue(planned, arguments.jobs or 1)
     return run(name, planned, on, commit)

@@ -18,7 +18,8 @@ from stages.common.errors import StageError
 
 WORKSPACE = "the workspace"  # git allows no blank in the name of a revision
 CONFIDENCE = 0.95
-SECTIONS, SEED = ("download", "split", "train"), "train.seed"  # of params.yaml
+SECTIONS = ("download", "split", "train")  # of params.yaml
+DATASET, RECIPE, SEED = "download.dataset", "train.recipe", "train.seed"
 EVALUATE, TRAIN, PREDICTIONS = "metrics/evaluate.json", "metrics/train.json", "plots/predictions.csv"
 CLASSES = "plots/classes.csv"
 OF_CLASSES = ("class", "actual", "predicted")  # columns that have names of classes
@@ -126,7 +127,7 @@ def of_commit(commit: str | None, name: str) -> Run:
         return settings.parse(read(path)[0], f"{name}: {path}") if commit else settings.read(path)
 
     values, where = parsed(settings.PARAMS), f"{name}: {settings.PARAMS}"
-    keys = (*SECTIONS, "download.dataset", "train.recipe", SEED)
+    keys = (*SECTIONS, DATASET, RECIPE, SEED)
     *sections, dataset, chosen, seed = (settings.look_up(values, key, where) for key in keys)
     recipe = Path("recipes", f"{chosen}.yaml")
     params = {settings.PARAMS: dict(zip(SECTIONS, sections, strict=True)), recipe: parsed(recipe)}
