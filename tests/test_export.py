@@ -135,13 +135,17 @@ def test_no_model_is_said(origin: Clone) -> None:
     assert not (origin.path / "model.onnx").exists()
 
 
-@pytest.mark.parametrize("package", ["onnx", "onnxscript"])
-def test_a_missing_extra_is_said(finished: Clone, tmp_path: Path, package: str) -> None:
-    """Where a package of the extra cannot be imported: one message with the command that installs it, and no file."""
-    (tmp_path / f"{package}.py").write_text(f"raise ModuleNotFoundError(\"No module named '{package}'\")")
-    failed = finished.run(*EXPORT, status=1, PYTHONPATH=str(tmp_path))
+SEARCH = (sys.executable, "-m", "tools.study", "--name", "lr", "--search", "2")
+
+
+@pytest.mark.parametrize(("package", "extra"), [("onnx", "onnx"), ("onnxscript", "onnx"), ("optuna", "search")])
+def test_a_missing_extra_is_said(finished: Clone, tmp_path: Path, package: str, extra: str) -> None:
+    """Where a package of an extra cannot be imported: one message with the command that installs it, and no file."""
+    missing = f"raise ModuleNotFoundError(\"No module named '{package}'\", name='{package}')"
+    (tmp_path / f"{package}.py").write_text(missing)
+    failed = finished.run(*(SEARCH if extra == "search" else EXPORT), status=1, PYTHONPATH=str(tmp_path))
     assert failed.stderr == (
-        f"error: No module named '{package}'; the extra `onnx` is needed: "
-        "run `uv pip install -r pyproject.toml --extra onnx -c requirements-dev.lock`\n"
+        f"error: No module named '{package}'; the extra `{extra}` is needed: "
+        f"run `uv pip install -r pyproject.toml --extra {extra} -c requirements-dev.lock`\n"
     )
     assert not (finished.path / "model.onnx").exists()

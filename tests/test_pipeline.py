@@ -99,10 +99,18 @@ def test_train_imports_what_it_uses(finished: Clone, tmp_path: Path) -> None:
     assert not imported & {"torch._dynamo", "scipy", "matplotlib", "sklearn", "dvc", "jinja2", "onnx"}
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_help(finished: Clone, stage: str) -> None:
-    """`--help` says what the stage does and how it is called."""
-    assert f"python -m stages.{stage}" in finished.run("python", "-m", f"stages.{stage}", "--help").stdout
+TOOLS = ["compare", "dataset", "export", "job", "predict", "repro", "study"]
+
+
+@pytest.mark.parametrize("module", [*(f"stages.{of}" for of in STAGES), *(f"tools.{of}" for of in TOOLS)])
+def test_help(finished: Clone, module: str) -> None:
+    """`--help` says what the command does and how it is called, at once: it imports nothing that takes time."""
+    done = finished.run("python", "-X", "importtime", "-m", module, "--help")
+    assert f"usage: python -m {module}" in done.stdout
+    assert f" -m {module}" in done.stdout.partition("\n\n")[2]
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert "argparse" in imported
+    assert not imported & {"torch", "numpy", "scipy", "matplotlib", "PIL", "dvc", "pydantic", "ruamel", "tqdm"}
 
 
 @pytest.mark.slow

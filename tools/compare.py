@@ -11,22 +11,8 @@ from git, so it also works in a fresh clone.
 """
 
 import argparse
-import json
-import re
-import textwrap
-from typing import Any
-
-from tabulate import tabulate
 
 from stages.common import command
-from stages.common.errors import StageError
-from stages.report import runs
-from stages.report.comparison import compare
-from stages.report.runs import Run, in_words
-from tools.seeds import MEASURES, compare_seeds, spread
-
-LISTED = 20  # images, at most, that a table names
-Table = tuple[list[str], list[list[str]], list[int]]  # header, rows, and how wide each column is at most
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +24,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--md", action="store_true", help="print Markdown, for a pull request")
     form.add_argument("--json", action="store_true", help="print JSON, for programs")
+
+
+if __name__ == "__main__":
+    command.run_tool("compare", __doc__, add_arguments)
+
+import json
+import re
+import textwrap
+from typing import Any
+
+from tabulate import tabulate
+
+from stages.common.errors import StageError
+from stages.report import runs
+from stages.report.comparison import compare
+from stages.report.runs import Run, in_words
+from tools.seeds import MEASURES, compare_seeds, spread
+
+LISTED = 20  # images, at most, that a table names
+Table = tuple[list[str], list[list[str]], list[int]]  # header, rows, and how wide each column is at most
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -70,7 +76,7 @@ def main(arguments: argparse.Namespace) -> None:
 def of_two(first: Run, second: Run, compared: dict[str, Any]) -> Table:
     """Return the table for people of two runs."""
     both = (first, second)
-    params = {key: [run.params[key] for run in both] for key in ("download.dataset", "train.recipe")}
+    params = {key: [run.params[key] for run in both] for key in (runs.DATASET, runs.RECIPE)}
     params |= compared["params"] | {"weights": [run.weights for run in both]}
     params["validation accuracy"] = [f"{run.validation_accuracy:.2%}" for run in both]
     rows = [[key, *("" if value is None else in_words(value) for value in values)] for key, values in params.items()]
@@ -93,7 +99,3 @@ def of_seeds(compared: dict[str, Any]) -> Table:
         params = ", ".join(f"{key}={in_words(value)}" for key, value in group["params"].items())
         rows.append([", ".join(group["runs"]), params, ", ".join(map(str, group["seeds"])), *spreads])
     return ["runs", "params that differ", "seeds", "validation accuracy", "test accuracy"], rows, [18, 34, 6, 17, 17]
-
-
-if __name__ == "__main__":
-    command.run_tool("compare", main, __doc__, add_arguments)

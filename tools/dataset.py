@@ -10,6 +10,24 @@ what it says of the data. The size is that of the pictures if all have one of up
 """
 
 import argparse
+from pathlib import Path
+
+from stages.common import command
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command line takes."""
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="has a folder of pictures for each class")
+    parser.add_argument("--name", help="name of the data set (default: that of the folder)")
+    size = "pixels a side, for pictures of other sizes (default: 32, or the shape in dataset.yaml)"
+    parser.add_argument("--size", type=int, help=size)
+    parser.add_argument("--test", type=float, default=0.2, help="share of pictures for the test part (default: 0.2)")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the test part (default: 0)")
+
+
+if __name__ == "__main__":
+    command.run_tool("dataset", __doc__, add_arguments)
+
 import io
 import os
 import platform
@@ -19,31 +37,17 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ruamel.yaml import YAML
 from tqdm import tqdm
 
-from stages.common import command, errors, files, raw
+from stages.common import errors, files, raw
 from stages.download import entry, folder
 from stages.split import main as split
 
 WORDS = ("true", "false", "null", "nan", "inf")  # what YAML or `dvc exp run -S` takes for no name
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command line takes."""
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="has a folder of pictures for each class")
-    parser.add_argument("--name", help="name of the data set (default: that of the folder)")
-    parser.add_argument(
-        "--size",
-        type=int,
-        help="pixels a side, for pictures of other sizes (default: 32, or the shape in dataset.yaml)",
-    )
-    parser.add_argument("--test", type=float, default=0.2, help="share of pictures for the test part (default: 0.2)")
-    parser.add_argument("--seed", type=int, default=0, help="random seed of the test part (default: 0)")
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -210,7 +214,3 @@ def write(found: folder.Folder, home: Path, shape: list[int], images: np.ndarray
         values["classes"] = found.classes
     yaml.dump(values, text)
     files.write_whole(path, text.getvalue().encode())
-
-
-if __name__ == "__main__":
-    command.run_tool("dataset", main, __doc__, add_arguments)

@@ -8,23 +8,30 @@ the file's metadata. Needs models/model.pt (`dvc repro`) and the extra `onnx`.
 """
 
 import argparse
-import json
-import warnings
 from pathlib import Path
-from typing import Any
 
-import torch
-from torch import Tensor, nn
-
-from stages.common import command, errors, files, raw
-from stages.net import exact, inference, model
-
-INSTALL = "uv pip install -r pyproject.toml --extra onnx -c requirements-dev.lock"
+from stages.common import command
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command line takes."""
     parser.add_argument("file", nargs="?", type=Path, default=Path("model.onnx"), metavar="FILE")
+
+
+if __name__ == "__main__":
+    command.run_tool("export", __doc__, add_arguments)
+
+import json
+import warnings
+from typing import Any
+
+import onnx
+import onnxscript  # noqa: F401 - what PyTorch's exporter is written with
+import torch
+from torch import Tensor, nn
+
+from stages.common import errors, files, raw
+from stages.net import exact, inference, model
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -57,14 +64,8 @@ class Reader(nn.Module):
 def as_onnx(trained: dict[str, Any]) -> bytes:
     """Return `trained`, a model as the stage train wrote it, as the content of an ONNX file: always the same bytes.
 
-    The file's metadata say the recipe, `weights_sha256` and the names of the classes (a list as JSON). Raises
-    StageError if the extra `onnx` is not installed.
+    The file's metadata say the recipe, `weights_sha256` and the names of the classes (a list as JSON).
     """
-    try:
-        import onnx
-        import onnxscript  # noqa: F401 - what PyTorch's exporter is written with
-    except ImportError as error:
-        raise errors.StageError(f"{error}; the extra `onnx` is needed: run `{INSTALL}`") from None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PyTorch 2.11 warns of its own code
         program: Any = torch.onnx.export(
@@ -84,7 +85,3 @@ def as_onnx(trained: dict[str, Any]) -> bytes:
     onnx.helper.set_model_props(exported, known)
     onnx.checker.check_model(exported, full_check=True)
     return exported.SerializeToString(deterministic=True)
-
-
-if __name__ == "__main__":
-    command.run_tool("export", main, __doc__, add_arguments)

@@ -7,6 +7,22 @@ clone, so the data is read from there, and what was trained is kept there even i
 """
 
 import argparse
+
+from stages.common import command
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command line takes."""
+    parser.add_argument("--name", required=True, help="of the experiment")
+    parser.add_argument("--commit", required=True, help="from which it starts")
+    parser.add_argument(
+        "-S", "--set-param", action="append", default=[], metavar="KEY=VALUE", help="as in `dvc exp run`"
+    )
+
+
+if __name__ == "__main__":
+    command.run_tool("job", __doc__, add_arguments)
+
 import contextlib
 import os
 import random
@@ -21,22 +37,13 @@ from typing import IO
 
 from dvc.repo import Repo
 
-from stages.common import command, git
+from stages.common import git
 from stages.common.errors import StageError
 from stages.report import runs
 from tools.planned import Planned
 
 ATTEMPTS = 12  # to push: the pauses between them add up to ten minutes
 LONGEST = 120  # seconds of a pause
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command line takes."""
-    parser.add_argument("--name", required=True, help="of the experiment")
-    parser.add_argument("--commit", required=True, help="from which it starts")
-    parser.add_argument(
-        "-S", "--set-param", action="append", default=[], metavar="KEY=VALUE", help="as in `dvc exp run`"
-    )
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -99,7 +106,3 @@ def push(place: Path, repository: str, ref: str, source: str | None = None) -> N
             refused = " ".join(str(error).split())
         time.sleep(random.uniform(0.5, 1) * min(LONGEST, 2**attempt))  # noqa: S311 - jobs that end together part
     raise StageError(f"{ref}: not pushed after {ATTEMPTS} attempts; {refused}; run the job again: it trains nothing")
-
-
-if __name__ == "__main__":
-    command.run_tool("job", main, __doc__, add_arguments)

@@ -12,9 +12,8 @@ from hydra.errors import HydraException
 
 from stages.common import settings
 from stages.common.errors import StageError
-from stages.report import runs
+from stages.report.runs import DATASET, RECIPE, SEED
 
-RECIPE, DATASET = "train.recipe", "download.dataset"
 LONGEST = 200  # bytes of a name: git and Slurm's logs add to it, and a file's name has at most 255
 
 
@@ -46,10 +45,8 @@ def plan(name: str, grid: Sequence[str], seeds: Sequence[int]) -> list[Planned]:
         for point in points:
             sets = [f"{path}:{of}" for path, given in point.items() for of in given]
             sets = [of.removeprefix(f"{settings.PARAMS}:") for of in sets]
-            check_used(sets)
-            if values(sets, runs.SEED):
-                raise StageError(f"-S {runs.SEED}: --seeds sets the seeds of a study")
-            found.append(Planned(named(name, sets, f"seed={seed}"), (*sets, f"{runs.SEED}={seed}")))
+            check(sets)
+            found.append(Planned(named(name, sets, f"seed={seed}"), (*sets, f"{SEED}={seed}")))
     if len({of.name for of in found}) < len(found):
         raise StageError("two points of the grid have one name: they are equal, or differ in punctuation only")
     if len({one for of in found for one in values(of.sets, DATASET)}) > 1:
@@ -63,8 +60,10 @@ def values(sets: Sequence[str], key: str) -> list[str]:
     return [value.strip("'\"") for before, _, value in parts if before.lstrip("+") == key]
 
 
-def check_used(sets: Sequence[str]) -> None:
-    """Raise StageError if one of `sets` is of a recipe that the run does not have."""
+def check(sets: Sequence[str]) -> None:
+    """Raise StageError if one of `sets` is the seed, or of a recipe that the run does not have."""
+    if values(sets, SEED):
+        raise StageError(f"-S {SEED}: --seeds sets the seeds of a study")
     recipe = [settings.value(RECIPE), *values(sets, RECIPE)][-1]
     for of in sets:
         if of.startswith("recipes/") and not of.startswith(f"recipes/{recipe}.yaml:"):

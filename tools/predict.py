@@ -10,26 +10,10 @@ pictures are still answered.
 """
 
 import argparse
-import contextlib
-import json
-import os
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
+from stages.common import command
 
-from stages.common import command, errors, files
-from stages.download import digit, folder
-from stages.net import exact, inference, model
-from stages.net.workers import Workers
-from stages.report import pictures
-from tools import ink, pages
-
-CLEAR = 0.8  # the least probability of a clear digit: `python -m tests.unclear` measures what it refuses
-WIDEST = 2  # times its height; the widest of MNIST's test digits is 1.8 times as wide as high
 MOST_SHOWN = 600
 
 
@@ -39,6 +23,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
     shown = f"draw the images that the net gets, the first {MOST_SHOWN}"
     parser.add_argument("--show", type=Path, metavar="FILE.png", help=shown)
+
+
+if __name__ == "__main__":
+    command.run_tool("predict", __doc__, add_arguments)
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from stages.common import errors, files
+from stages.download import digit, folder
+from stages.net import exact, inference, model
+from stages.net.workers import Workers
+from tools import ink, pages
+
+CLEAR = 0.8  # the least probability of a clear digit: `python -m tests.unclear` measures what it refuses
+WIDEST = 2  # times its height; the widest of MNIST's test digits is 1.8 times as wide as high
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -72,6 +79,8 @@ def main(arguments: argparse.Namespace) -> int:
     else:
         show(answers, classes)
     if images and arguments.show:
+        from stages.report import pictures  # here: it takes a third of a second that others need not wait for
+
         captions = [f"{classes[row.argmax()]}  {row.max():.0%}" for row in probabilities[:MOST_SHOWN]]
         figure = pictures.grid(np.stack(images[:MOST_SHOWN]), captions, data["drawing"] != "none")
         files.write_whole(arguments.show, pictures.png(figure))
@@ -198,7 +207,3 @@ def show(answers: list[dict[str, Any]], classes: list[str]) -> None:
 def title(answer: dict[str, Any]) -> str:
     """Return what `answer` is about."""
     return f"{answer['picture']}, page {answer['page']}" if "page" in answer else answer["picture"]
-
-
-if __name__ == "__main__":
-    command.run_tool("predict", main, __doc__, add_arguments)

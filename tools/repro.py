@@ -6,13 +6,17 @@ torchrun sets the variables that tell each process its RANK and where the first 
 nothing. They end when the training ends, or when `dvc repro` ends without a training.
 """
 
+from stages.common import command
+
+if __name__ == "__main__":
+    command.run_tool("repro", __doc__, lambda parser: None)  # the variables say it all
+
 import argparse
 import os
 import subprocess
 import sys
 from contextlib import suppress
 
-from stages.common import command
 from stages.common.errors import StageError
 
 
@@ -33,7 +37,3 @@ def main(arguments: argparse.Namespace) -> int:
         with suppress(StageError):  # torchrun, on this machine, was killed, and the other processes with it
             connect(rank=0, seconds=1).set(ENDED, str(status))
     return status
-
-
-if __name__ == "__main__":
-    command.run_tool("repro", main, __doc__, lambda parser: None)  # the variables say it all

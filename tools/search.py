@@ -11,24 +11,21 @@ import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import optuna
 from dvc.utils.cli_parse import to_path_overrides
 from dvc.utils.hydra import to_hydra_overrides
 from hydra.errors import HydraException
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState
 
 from stages.common import git, settings
 from stages.common.errors import StageError
 from stages.report import runs
 from tools import job
-from tools.planned import Planned, check_used, named
+from tools.planned import Planned, check, named
 from tools.slurm import Slurm
 
-if TYPE_CHECKING:
-    from optuna import Trial
-    from optuna.distributions import BaseDistribution
-
-INSTALL = "uv pip install -r pyproject.toml --extra search -c requirements-dev.lock"
 CURVE = "plots/training.csv"
 KEPT = {CURVE, "plots/classes.csv", "metrics/data.json"}  # of a stopped trial: the other results are the commit's
 LOGS = Path(".dvc/tmp/search")
@@ -38,13 +35,9 @@ PAUSE = 0.2  # seconds between two looks at a curve
 def search(name: str, trials: int, given: Sequence[str], seed: int, slurm: Slurm | None = None) -> Planned:
     """Run the trials of the search `name` over the params `given`, and return the one with the least validation loss.
 
-    `seed` is that of Optuna's sampler. With `slurm`, each trial is a job of it. Raises StageError if the extra `search`
-    is not installed, if `given` has nothing to search, or if no trial ended.
+    `seed` is that of Optuna's sampler. With `slurm`, each trial is a job of it. Raises StageError if `given` has
+    nothing to search, or if no trial ended.
     """
-    try:
-        import optuna
-    except ImportError as error:
-        raise StageError(f"{error}; the extra `search` is needed: run `{INSTALL}`") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     fixed, free = space(given)
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed), pruner=optuna.pruners.MedianPruner())
@@ -52,15 +45,15 @@ def search(name: str, trials: int, given: Sequence[str], seed: int, slurm: Slurm
     for number in range(trials):
         trial = study.ask(free)
         sets = (*fixed, *(f"{key}={text(value)}" for key, value in trial.params.items()))
-        check_used(sets)
+        check(sets)
         planned = Planned(named(name, sets, f"trial={number}"), sets)
         losses, stopped = run(planned, trial, slurm)
         if not losses:
-            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            study.tell(trial, state=TrialState.FAIL)
             log = slurm.log(planned.name) if slurm else f"cat {shlex.quote(str(LOGS / planned.name))}.log"
             print(f"{planned.name}: failed: {log}", flush=True)
             continue
-        state = optuna.trial.TrialState.PRUNED if stopped else optuna.trial.TrialState.COMPLETE
+        state = TrialState.PRUNED if stopped else TrialState.COMPLETE
         study.tell(trial, None if stopped else losses[-1], state=state)
         what = f"{', stopped' * stopped} after epoch {len(losses)}"
         print(f"{planned.name}: validation loss {losses[-1]:.4f}{what}", flush=True)
@@ -71,10 +64,8 @@ def search(name: str, trials: int, given: Sequence[str], seed: int, slurm: Slurm
     return best
 
 
-def space(given: Sequence[str]) -> tuple[list[str], "dict[str, BaseDistribution]"]:
+def space(given: Sequence[str]) -> tuple[list[str], dict[str, BaseDistribution]]:
     """Return of the params `given`, in Hydra's syntax, those with one value, and the distributions of the others."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
     fixed: list[str] = []
     free: dict[str, BaseDistribution] = {}
     for path, overrides in to_path_overrides(given).items():
@@ -82,8 +73,6 @@ def space(given: Sequence[str]) -> tuple[list[str], "dict[str, BaseDistribution]
         try:
             for override in to_hydra_overrides(overrides):
                 key = f"{prefix}{override.key_or_group}"
-                if key == runs.SEED:
-                    raise StageError(f"-S {runs.SEED}: --seeds sets the seeds of a study")
                 if override.is_interval_sweep():
                     of = override.value()
                     whole = isinstance(of.start, int) and isinstance(of.end, int)
@@ -105,7 +94,7 @@ def text(value: float | str) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def run(planned: Planned, trial: "Trial", slurm: Slurm | None = None) -> tuple[list[float], bool]:
+def run(planned: Planned, trial: optuna.Trial, slurm: Slurm | None = None) -> tuple[list[float], bool]:
     """Run `planned` unless it exists; return its validation losses, epoch by epoch, and whether it was stopped."""
     commit = runs.resolve("HEAD")
     ref = runs.reference(commit, planned.name)
@@ -142,7 +131,7 @@ def run(planned: Planned, trial: "Trial", slurm: Slurm | None = None) -> tuple[l
     return told, stopped
 
 
-def until_pruned(losses: Sequence[float], trial: "Trial", before: int = 0) -> tuple[list[float], bool]:
+def until_pruned(losses: Sequence[float], trial: optuna.Trial, before: int = 0) -> tuple[list[float], bool]:
     """Report `losses`, those of the epochs after `before`, to `trial`; return them up to the one that stops it."""
     for place, loss in enumerate(losses, start=1):
         trial.report(loss, before + place)

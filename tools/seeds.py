@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from statistics import mean, stdev
 from typing import Any
 
-from scipy import stats
+import scipy  # which imports scipy.special where it is first used
 
 from stages.common.errors import StageError
 from stages.report.comparison import check_same_test_set
@@ -34,16 +34,17 @@ def compare_seeds(named: Sequence[Sequence[Run]]) -> dict[str, Any]:
     if max(sizes) < 2 or (len(named) > 1 and min(sizes) < 2):
         alone = groups[sizes.index(1)][0].name
         raise StageError(f"{alone}: one run alone has no spread; name two or more that differ in {SEED} alone")
-    found: dict[str, Any] = {"groups": [{"runs": [run.name for run in group]} for group in groups]}
+    found: dict[str, Any] = {"groups": []}
     differing_params = apart(groups)
-    for place, (group, of) in enumerate(zip(groups, found["groups"], strict=True)):
+    for place, group in enumerate(groups):
         check_same_test_set(group)
-        of["seeds"] = [run.seed for run in group]
         params = {key: values[place] for key, values in differing_params.items()}
-        of["params"] = {key: value for key, value in params.items() if value is not None} or params  # or all are null
+        params = {key: value for key, value in params.items() if value is not None} or params  # or all are null
+        of = {"runs": [run.name for run in group], "seeds": [run.seed for run in group], "params": params}
         for name, value in MEASURES.items():
             values = [value(run) for run in group]
             of[name] = {"mean": mean(values), "deviation": stdev(values) if len(values) > 1 else None}
+        found["groups"].append(of)
     if len(named) > 1:
         check_same_test_set([group[0] for group in groups])
         for name, value in MEASURES.items():
@@ -101,8 +102,9 @@ def difference(first: dict[int, float], second: dict[int, float], confidence: fl
     parts = [(deviation**2 / len(sample), len(sample)) for sample, deviation in zip(samples, deviations, strict=True)]
     freedom = sum(part for part, _ in parts) ** 2 / sum(part**2 / (count - 1) for part, count in parts)
     error = math.sqrt(sum(part for part, _ in parts))
-    found["interval"] = [float(end) for end in stats.t.interval(confidence, freedom, seen, error)]
-    found["p"] = p = 2 * float(stats.t.sf(abs(seen) / error, freedom))
+    ends = scipy.special.stdtrit(freedom, [(1 - confidence) / 2, (1 + confidence) / 2])
+    found["interval"] = [float(seen + error * end) for end in ends]
+    found["p"] = p = 2 * float(scipy.special.stdtr(freedom, -abs(seen) / error))
     told = abs(seen) > ROUNDED
     found["seeds_to_tell"] = seeds_to_tell(seen, *deviations, confidence=confidence) if told else None
     if p <= 1 - confidence:
@@ -129,12 +131,12 @@ def seeds_to_tell(difference: float, *deviations: float, confidence: float = CON
     the noncentral t distribution's with n - 1 degrees of freedom, the fewest that Welch's test has.
     """
     variance = sum(deviation**2 for deviation in deviations)
-    z = stats.norm.ppf((1 + confidence) / 2) + stats.norm.ppf(POWER)
+    z = scipy.special.ndtri((1 + confidence) / 2) + scipy.special.ndtri(POWER)
     seeds = max(2, math.ceil(z**2 * variance / difference**2))  # the normal distribution's, which are too few
 
     def power() -> float:
-        critical = stats.t.ppf((1 + confidence) / 2, seeds - 1)
-        return float(stats.nct.sf(critical, seeds - 1, abs(difference) * math.sqrt(seeds / variance)))
+        critical = scipy.special.stdtrit(seeds - 1, (1 + confidence) / 2)
+        return 1 - float(scipy.special.nctdtr(seeds - 1, abs(difference) * math.sqrt(seeds / variance), critical))
 
     while power() < POWER:
         seeds += 1

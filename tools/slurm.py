@@ -58,19 +58,15 @@ class Slurm:
 def script(missing: Sequence[Planned]) -> str:
     """Return the script of an array that runs `missing`, one a job."""
     commit = runs.resolve("HEAD")
-    cases = [f"{place}) set -- {shlex.join(of.options)} ;;" for place, of in enumerate(missing)]
-    return "\n".join(
-        [
-            "#!/bin/sh",
-            f"cd {shlex.quote(str(Path.cwd()))} || exit 1",
-            'export OMP_NUM_THREADS="$SLURM_CPUS_PER_TASK"',
-            'case "$SLURM_ARRAY_TASK_ID" in',
-            *cases,
-            "esac",
-            f'exec {shlex.quote(sys.executable)} -m tools.job --commit {commit} "$@" >> {LOGS}/"$2".log 2>&1',
-            "",
-        ]
-    )
+    cases = "\n".join(f"{place}) set -- {shlex.join(of.options)} ;;" for place, of in enumerate(missing))
+    return f"""#!/bin/sh
+cd {shlex.quote(str(Path.cwd()))} || exit 1
+export OMP_NUM_THREADS="$SLURM_CPUS_PER_TASK"
+case "$SLURM_ARRAY_TASK_ID" in
+{cases}
+esac
+exec {shlex.quote(sys.executable)} -m tools.job --commit {commit} "$@" >> {LOGS}/"$2".log 2>&1
+"""
 
 
 def _slurm(*arguments: str, script: str = "") -> str:

@@ -9,30 +9,8 @@ To show the study in the report, copy studies/NAME.json into plots/studies.
 """
 
 import argparse
-import re
-import sys
-import textwrap
-import time
-from collections.abc import Sequence
-from pathlib import Path
 
-from tabulate import tabulate
-from tqdm import tqdm
-
-from stages.common import command, files, git, settings
-from stages.common.errors import StageError
-from stages.report import pictures, runs
-from tools import summary
-from tools.planned import DATASET, LONGEST, Planned, plan, values
-from tools.queued import Queue
-from tools.search import search
-from tools.slurm import Slurm
-
-FOLDER = Path("studies")
-COLUMNS = 100  # of what is printed
-PAUSE = 2  # seconds between two looks at what is done
-Runner = Queue | Slurm
-BAR = "{desc}: {n_fmt} of {total_fmt} runs {bar} {elapsed}, {remaining} left"
+from stages.common import command
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +25,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--on", choices=("queue", "slurm"), default="queue", help="DVC's queue (default), or Slurm")
 
 
+if __name__ == "__main__":
+    command.run_tool("study", __doc__, add_arguments)
+
+import re
+import sys
+import textwrap
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tabulate import tabulate
+from tqdm import tqdm
+
+from stages.common import files, git, settings
+from stages.common.errors import StageError
+from stages.report import pictures, runs
+from tools import summary
+from tools.planned import LONGEST, Planned, plan, values
+from tools.queued import Queue
+from tools.slurm import Slurm
+
+FOLDER = Path("studies")
+COLUMNS = 100  # of what is printed
+PAUSE = 2  # seconds between two looks at what is done
+Runner = Queue | Slurm
+BAR = "{desc}: {n_fmt} of {total_fmt} runs {bar} {elapsed}, {remaining} left"
+
+
 def main(arguments: argparse.Namespace) -> int:
     """Run what is missing of the study, and show what there is. Return 1 if something is still missing."""
     check(arguments)
@@ -55,12 +61,14 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.search is None:
         planned = plan(name, grid, range(1, arguments.seeds + 1))
     else:
+        from tools.search import search  # here: Optuna is an extra, and need not be installed
+
         best = search(name, arguments.search, grid, seed, Slurm(name, 1) if arguments.on == "slurm" else None)
         found = f"The best of {arguments.search} trials: {best.name}"
         print(f"\n{found}. Fresh seeds say whether it is better:\n", flush=True)
         fresh = [of for of in range(1, arguments.seeds + 2) if of != seed][: arguments.seeds]
         name = f"{name}-confirmed"
-        same = [of for of in best.sets if values([of], DATASET)]  # the committed params, on the data of the best
+        same = [of for of in best.sets if values([of], runs.DATASET)]  # the committed params, on the data of the best
         planned = plan(name, same, fresh) + plan(name, best.sets, fresh)
     on = Slurm(name, arguments.jobs or 0) if arguments.on == "slurm" else Queue(planned, arguments.jobs or 1)
     return run(name, planned, on, commit)
@@ -147,7 +155,3 @@ def show(name: str, found: Sequence[runs.Run], missing: Sequence[str]) -> None:
     files.write_whole(picture, pictures.png(summary.picture(groups)))
     files.write_csv(table, summary.COLUMNS, summary.rows(groups))
     print(f"{page}, {picture}\nor: dvc plots show {table} -t study -x examples -y validation_loss")
-
-
-if __name__ == "__main__":
-    command.run_tool("study", main, __doc__, add_arguments)

@@ -150,7 +150,7 @@ def content(name: str, groups: Groups, found: dict[str, Any], missing: Sequence[
 
 def page(study: dict[str, Any]) -> bytes:
     """Return the page of a study's `content`."""
-    return render("study", ["elements", "charts", "study"], {"studies": [study]}, study=study)
+    return render("study", ["elements", "charts", "study"], {"studies": [study]})
 
 
 def picture(groups: Groups) -> Figure:

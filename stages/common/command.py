@@ -12,13 +12,14 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from stages.common import environment, git
 from stages.common.errors import StageError
 
 INTERRUPTED = 130  # 128 and the number of SIGINT, as shells have it
 UNREAD = 141  # of SIGPIPE
+EXTRAS = {"onnx": "onnx", "onnxscript": "onnx", "optuna": "search"}  # of pyproject.toml, by package
 PR_SET_PDEATHSIG = 1  # of Linux's sys/prctl.h
 
 
@@ -45,11 +46,7 @@ def run_stage(stage: str, **options: str) -> NoReturn:
         if root.resolve() != Path.cwd():  # an experiment that runs in a folder of its own, queued or with `--temp`
             git.refuse_shallow(root)
         with declared.unchanged(stage):
-            gc.disable()  # what an import makes stays: there is no garbage to look for
-            module = importlib.import_module(f"stages.{stage}.main")
-            gc.freeze()
-            gc.enable()
-            module.main(**values)
+            _imported(f"stages.{stage}.main").main(**values)
 
     status = 1
     try:
@@ -79,17 +76,15 @@ def _show_way_back(stage: str) -> None:
     print(f"DVC removed what {stage} wrote before; to get it back: {restore}dvc checkout", file=sys.stderr)
 
 
-def run_tool(
-    tool: str,
-    main: Callable[[argparse.Namespace], int | None],
-    description: str,
-    add_arguments: Callable[[argparse.ArgumentParser], None],
-) -> NoReturn:
-    """Run `main` of `tool` with the values of the arguments that `add_arguments` adds, and end the process."""
+def run_tool(tool: str, description: str | None, add_arguments: Callable[[argparse.ArgumentParser], None]) -> NoReturn:
+    """Run `main` of tools/TOOL.py with the values of the arguments that `add_arguments` adds, and end the process.
+
+    The file calls this before it imports anything that takes time: `--help` and a wrong argument are answered at once.
+    """
     parser = _parser(f"tools.{tool}", description)
     add_arguments(parser)
     values = parser.parse_args()
-    _end(exit_status(lambda: main(values)))
+    _end(exit_status(lambda: _imported(f"tools.{tool}").main(values)))
 
 
 def exit_status(main: Callable[[], int | None]) -> int:
@@ -100,6 +95,11 @@ def exit_status(main: Callable[[], int | None]) -> int:
         return status
     except StageError as failure:
         print(f"error: {failure}", file=sys.stderr)
+    except ImportError as error:
+        if error.name not in EXTRAS:
+            raise
+        install = f"uv pip install -r pyproject.toml --extra {EXTRAS[error.name]} -c requirements-dev.lock"
+        print(f"error: {error}; the extra `{EXTRAS[error.name]}` is needed: run `{install}`", file=sys.stderr)
     except BrokenPipeError:  # `| head` has read enough
         return UNREAD
     except OSError as error:
@@ -110,7 +110,15 @@ def exit_status(main: Callable[[], int | None]) -> int:
     return 1
 
 
-def _parser(module: str, description: str) -> argparse.ArgumentParser:
+def _imported(module: str) -> Any:
+    gc.disable()  # what an import makes stays: there is no garbage to look for
+    imported = importlib.import_module(module)
+    gc.freeze()
+    gc.enable()
+    return imported
+
+
+def _parser(module: str, description: str | None) -> argparse.ArgumentParser:
     # SIGTERM unwinds the stack as Ctrl-C does, so that temporary files are removed.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     sys.stdout, sys.stderr = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()  # None where the shell closes it

@@ -92,21 +92,17 @@ def surest_errors(run: Run) -> np.ndarray:
 def page(shown: list[Run], models: list[dict[str, Any] | None], compared: dict[str, Any] | None = None) -> bytes:
     """Return the page of the runs `shown` and their `models` (None: not at hand), two of them `compared`."""
     known = [facts.table(run, of) for run, of in zip(shown, models, strict=True)]
-    data = content(shown, models, compared)
     return render(
         "page",
         SCRIPTS,
-        data,
+        content(shown, models, compared),
         runs=shown,
-        nets=[of["net"] for of in data["runs"]],
         table={name: [of.get(name, "") for of in known] for of in known for name in of},
         facts=known[-1],
         failures=facts.failures(shown[-1]),
         of=raw.describe(),
-        a_noun=data["a_noun"],
         models=models,
         compared=compared,
-        studies=data["studies"],
         counts=json.loads(Path("metrics/data.json").read_text(encoding="utf-8")),
         again=again(shown[-1]),
     )

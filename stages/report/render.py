@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,11 @@ def render(template: str, scripts: Sequence[str], data: Any, **values: Any) -> b
     """
     script = "".join((PAGE / f"{name}.js").read_text(encoding="utf-8") for name in scripts)
     style = (PAGE / "style.css").read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        loader=jinja2.FileSystemLoader(PAGE),
-    )
+    loader = jinja2.FileSystemLoader(PAGE)
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, loader=loader)
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     rendered = environment.get_template(f"{template}.html.jinja").render(
-        data=json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
+        data=data,
         script=script,
         style=style,
         policy=f"default-src 'none'; img-src data:; script-src {_digest(script)}; style-src {_digest(style)}; "

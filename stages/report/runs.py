@@ -18,7 +18,8 @@ from stages.common.errors import StageError
 
 WORKSPACE = "the workspace"  # git allows no blank in the name of a revision
 CONFIDENCE = 0.95
-SECTIONS, SEED = ("download", "split", "train"), "train.seed"  # of params.yaml
+SECTIONS = ("download", "split", "train")  # of params.yaml
+DATASET, RECIPE, SEED = "download.dataset", "train.recipe", "train.seed"
 EVALUATE, TRAIN, PREDICTIONS = "metrics/evaluate.json", "metrics/train.json", "plots/predictions.csv"
 CLASSES = "plots/classes.csv"
 OF_CLASSES = ("class", "actual", "predicted")  # columns that have names of classes
@@ -115,7 +116,7 @@ def of_commit(commit: str | None, name: str) -> Run:
     """Return the run in `commit` (None: the workspace), and call it `name`. Raises what `load` raises."""
 
     def read(*paths: Path) -> list[bytes]:
-        there = _contents(commit, paths) if commit else [of.read_bytes() if of.is_file() else None for of in paths]
+        there = _contents(commit, paths)
         for path, content in zip(paths, there, strict=True):
             if content is None:
                 absent = f"{name}: has no {path}; {_advice(name)}" if commit else f"{path}: not found; run `dvc repro`"
@@ -126,7 +127,7 @@ def of_commit(commit: str | None, name: str) -> Run:
         return settings.parse(read(path)[0], f"{name}: {path}") if commit else settings.read(path)
 
     values, where = parsed(settings.PARAMS), f"{name}: {settings.PARAMS}"
-    keys = (*SECTIONS, "download.dataset", "train.recipe", SEED)
+    keys = (*SECTIONS, DATASET, RECIPE, SEED)
     *sections, dataset, chosen, seed = (settings.look_up(values, key, where) for key in keys)
     recipe = Path("recipes", f"{chosen}.yaml")
     params = {settings.PARAMS: dict(zip(SECTIONS, sections, strict=True)), recipe: parsed(recipe)}
@@ -205,13 +206,13 @@ def in_words(value: Any) -> str:
 
 def _of_lock(commit: str | None, pattern: bytes) -> list[bytes]:
     """Return all that dvc.lock has of `pattern` in `commit` (None: the workspace); nothing if DVC did not run it."""
-    lock = Path("dvc.lock")
-    in_workspace = lock.read_bytes() if lock.is_file() else b""
-    return re.findall(pattern, (_contents(commit, [lock])[0] or b"") if commit else in_workspace)
+    return re.findall(pattern, _contents(commit, [Path("dvc.lock")])[0] or b"")
 
 
-def _contents(commit: str, paths: Sequence[Path]) -> list[bytes | None]:
-    """Return what the files at `paths`, seen from the working folder, have in `commit`; None where there is no file."""
+def _contents(commit: str | None, paths: Sequence[Path]) -> list[bytes | None]:
+    """Return what the files at `paths` have in `commit` (None: the workspace); None where there is no file."""
+    if commit is None:
+        return [path.read_bytes() if path.is_file() else None for path in paths]
     # ./: the project may be a folder of a repository
     asked = "".join(f"{commit}:./{path}\n" for path in paths).encode()
     printed, found = io.BytesIO(git.run("cat-file", "--batch", asked=asked)), list[bytes | None]()

@@ -84,10 +84,8 @@ function cut(ink, side, labels, group) {
 
 // `ink` (height x width, the digit's box) as 28 x 28 bytes: scaled into 20 x 20, its centre of mass in the middle
 function asMnist({ ink, height, width }) {
-  const longest = Math.max(height, width), full = new Uint8Array(ink.length);
-  let most = 0;
-  for (const value of ink) if (value > most) most = value;
-  for (let at = 0; at < ink.length; at++) full[at] = ink[at] * (255 / most);
+  const longest = Math.max(height, width), most = ink.reduce((a, b) => Math.max(a, b));
+  const full = ink.map((value) => value * (255 / most));
   const [high, wide] = [height, width].map((side) => Math.max(1, Math.floor((side * 20) / longest)));
   const across = resizeRows(full, height, width, wide);
   const scaled = transpose(resizeRows(transpose(across, height, wide), wide, height, high), wide, high);

@@ -14,8 +14,8 @@ function percent(share, decimals = 1) {
   return `${(100 * share).toFixed(decimals)}%`;
 }
 
-function tick(share) {
-  return `${Number((100 * share).toPrecision(3))}%`;
+function tick(share, digits = 3) {
+  return `${Number((100 * share).toPrecision(digits))}%`;
 }
 
 function short(value) {

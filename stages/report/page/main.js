@@ -30,7 +30,7 @@ function showGroups() {
     button.addEventListener("click", () => showImages(button.textContent, rows));
     return button;
   }));
-  showImages(`${data.groups[0].title} (${data.groups[0].rows.length})`, data.groups[0].rows);
+  document.querySelector("#groups button").click();
 }
 
 // A canvas for the maps of each of the first layers of the chosen net

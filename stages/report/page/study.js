@@ -27,8 +27,8 @@ function accuracies(groups) {
   const names = groups.map((group) => group.name), fits = names.every((name) => name.length <= 40 / names.length);
   const text = (place) => (fits ? names[place] : place + 1), label = fits ? "" : "group, as in the table above";
   const x = { label, from: -0.5, to: names.length - 0.5, integer: true, text };
-  const fine = (share) => `${Number((100 * share).toPrecision(5))}%`;
-  return chart({ title: "Final accuracy", series, x, y: { label: "validation accuracy", text: fine } });
+  const y = { label: "validation accuracy", text: (share) => tick(share, 5) };
+  return chart({ title: "Final accuracy", series, x, y });
 }
 
 document.querySelectorAll(".study").forEach((section, at) => {
