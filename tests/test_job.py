@@ -56,7 +56,10 @@ def test_fifty_jobs_push_at_once(finished: Clone, tmp_path: Path, sshd: Sshd, mo
 def test_a_result_that_is_there_is_not_pushed_again(
     finished: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A job that ran twice leaves the first result; a repository that is not there is named in the end."""
+    """A job that ran twice leaves the first result; a repository that is not there is named in the end.
+
+    A hook of the user's that refuses each push, of a branch as it thinks, refuses no result.
+    """
     clone, other, bare = (tmp_path / name for name in ("clone", "other", "bare"))
     clones = [finished.copy(clone), finished.copy(other)]
     for of, accuracy in zip(clones, (0.9, 0.8), strict=True):
@@ -64,6 +67,8 @@ def test_a_result_that_is_there_is_not_pushed_again(
     clones[0].run("git", "init", "--quiet", "--bare", str(bare))
     (ref,) = there(clone)
     for place in (clone, other):
+        (place / ".git/hooks/pre-push").write_text("#!/bin/sh\nexit 1\n")
+        (place / ".git/hooks/pre-push").chmod(0o755)
         job.push(place, bare, ref)
     first, kept = (of.run("git", "rev-parse", ref).stdout for of in (clones[0], Clone(bare, tmp_path)))
     assert kept == first

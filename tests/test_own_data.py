@@ -148,17 +148,23 @@ def test_a_duplicate_goes_where_its_twin_goes(clone: Clone) -> None:
 
 
 def test_a_share_that_leaves_too_few_is_refused(clone: Clone) -> None:
-    """A class needs one picture in the test part, and two to train on and to validate; a folder `test` does, too."""
+    """A class needs one picture in the test part, and two to train on and to validate; a folder `test` does, too.
+
+    Three pictures suffice: the default fractions leave one to each part.
+    """
     place = made(clone, count=100)
     for number in range(3, 100):
         (place / f"blue/{number:03}.png").unlink()
-    failed = clone.run(*DATASET, "--test", "0.1", status=1)
+    failed = clone.run(*DATASET, "--test", "0.5", status=1)
     assert failed.stderr == (
-        "error: --test: got 0.1, which leaves 0 of 3 pictures of blue to the test part; expected one at least, and two"
+        "error: --test: got 0.5, which leaves 2 of 3 pictures of blue to the test part; expected one at least, and two"
         " for the training part\n"
     )
-    assert "which leaves 2 of 3 pictures of blue" in clone.run(*DATASET, "--test", "0.5", status=1).stderr
     assert sorted(path.name for path in place.parent.iterdir()) == ["pictures"]
+    for command in (DATASET, DOWNLOAD, SPLIT):
+        clone.run(*command)
+    assert "\nblue,1,1,1\n" in (clone.path / "plots/classes.csv").read_text()
+    (place.parent / "test.txt").unlink()
     for name in ("blue", "red"):
         (place / "test" / name).mkdir(parents=True)
         for number in (0, 1):
@@ -195,7 +201,8 @@ def test_groups_stay_together(clone: Clone) -> None:
         (b"\xef\xbb\xbffile,group\nred/000.png,a", {}),  # as spreadsheets write UTF-8
         (b"file,group\nred/000.png,caf\xe9", {}),  # and Latin 1
         (b"file,group\nred/000.png", {"a picture without a group in groups.csv": ["red/000.png"]}),
-        (b"name,group\nred/000.png,a", {"expected the columns file and group": ["groups.csv"]}),
+        (b"name,group\nred/000.png,a", {"expected `file,group` as the first line": ["groups.csv (name,group)"]}),
+        (b"file;group\r\nred/000.png;a", {"expected `file,group` as the first line": ["groups.csv (file;group)"]}),
         (b"file,group\n", {"a picture without a group in groups.csv": ["red/000.png"]}),
         (b"file,group\nred/000.png,a\nred/000.png,b", {"a picture in two groups of groups.csv": ["red/000.png"]}),
         (b"file,group\n" + 140_000 * b"a", {"cannot be read": ["groups.csv (field larger than field limit (131072))"]}),
@@ -221,6 +228,7 @@ def test_what_belongs_to_no_class_is_named(tmp_path: Path) -> None:
         "cat/1.png",
         "cat/.trashed-1.png",
         "cat/a\nb.png",
+        "cat/kitten/1.png",
         "test/1.png",
         "test/.a/1.png",
         ".git/1.png",
@@ -240,6 +248,7 @@ def test_what_belongs_to_no_class_is_named(tmp_path: Path) -> None:
     name = "a name with a control character, a line break, or bytes that are no UTF-8"
     assert {kind: names for kind, names in found.faults.items() if not kind.startswith("expected 2")} == {
         "not in a folder for a class": ["notes.txt"],
+        "a folder in that of a class (only `train` and `test` have folders of classes)": ["cat/kitten"],
         "a folder that DVC leaves out: a link, *.tmp or __pycache__": ["dog"],
         name: [r"'cat/a\nb.png'", r"'cat/caf\udce9.png'"],
     }

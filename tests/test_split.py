@@ -24,8 +24,9 @@ def stratified(fraction: float, seed: int) -> np.ndarray:
 
 
 def test_each_class_gives_its_share() -> None:
-    """A tenth of each class is in validation."""
+    """A tenth of each class is in validation; of a small class one image, however small the fraction."""
     assert np.bincount(LABELS[stratified(0.1, seed=0)]).tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
+    assert np.bincount(LABELS[stratified(0.02, seed=0)]).tolist() == [1, 1, 1, 1, 1, 1, 1, 2, 2, 2]
 
 
 def test_the_seed_decides() -> None:
@@ -70,14 +71,12 @@ def test_what_overlaps_stops() -> None:
         split.count_duplicates(pictures)
 
 
-@pytest.mark.parametrize("fraction", ["0.001", "0.999"])
-def test_a_class_left_empty_is_refused(finished: Clone, tmp_path: Path, fraction: str) -> None:
+def test_a_class_left_empty_is_refused(finished: Clone, tmp_path: Path) -> None:
     """A fraction that leaves a class without an image in a part is refused, and nothing is written."""
     clone = finished.copy(tmp_path / "clone")
-    failed = clone.run("dvc", "exp", "run", "-S", f"split.validation_fraction={fraction}", status=None)
+    failed = clone.run("dvc", "exp", "run", "-S", "split.validation_fraction=0.999", status=None)
     assert failed.returncode != 0
-    part = "validation" if fraction == "0.001" else "train"
-    assert f" in {part}; change split.validation_fraction" in failed.stderr
+    assert " in train; change split.validation_fraction" in failed.stderr
     assert not (clone.path / "data/split").exists()
 
 

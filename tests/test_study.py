@@ -436,5 +436,11 @@ def test_what_no_study_can_have(finished: Clone, tmp_path: Path, monkeypatch: py
             study.main(argparse.Namespace(**{**vars(parser.parse_args(["--name", "a"])), **values}))
         assert str(refused.value).startswith(message)
         assert "\n" not in str(refused.value)
+    for name, value in (("config.local", "url = a\u0301"), ("../.git/config", "name = Jos\u00e9")):
+        with (clone.path / ".dvc" / name).open("a", encoding="utf-8") as config:
+            config.write(f"[user]\n{value}\n" if "git" in name else f"['remote \"a\"']\n{value}\n")
+        with pytest.raises(StageError, match=rf"{Path(name).name}: .*{value[-2:]}.*: DVC's queue takes ASCII alone"):
+            Queue([], 1).submit([])
+        (clone.path / ".dvc/config.local").unlink(missing_ok=True)
     clone.replace("recipes/fast.yaml", "epochs: 2 #", "epochs: 3 #")
     assert "a study starts from a commit" in clone.run(*STUDY, "--name", "a", status=1).stderr

@@ -97,7 +97,8 @@ def push(place: Path, repository: str, ref: str, source: str | None = None) -> N
     """
     for attempt in range(ATTEMPTS):
         try:
-            git.run("push", "--quiet", repository, f"{source or ref}:{ref}", cwd=place)
+            # without the hook pre-push, which is for branches
+            git.run("push", "--quiet", "--no-verify", repository, f"{source or ref}:{ref}", cwd=place)
             return
         except StageError as error:
             with contextlib.suppress(StageError):

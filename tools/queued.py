@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -34,6 +35,7 @@ class Queue:
     def submit(self, missing: Sequence[Planned]) -> None:
         """Queue `missing` and start the queue. What had failed under their names is forgotten."""
         with Repo() as repo:
+            refuse_other_letters(repo)
             queue = repo.experiments.celery_queue
             if stands_still(queue):
                 drop_damaged_locks(repo)
@@ -84,6 +86,18 @@ class Queue:
         if started.returncode:
             raise StageError(f"dvc queue start: exit status {started.returncode}; type it to see why")
         self._next_check = time.monotonic() + PATIENCE
+
+
+def refuse_other_letters(repo: Repo) -> None:
+    """Raise StageError if what DVC copies for a run has letters beyond ASCII: the run would fail without a log."""
+    copied = {"DVC's cache": repo.cache.local_cache_dir, ".dvc/config.local": str(repo.config.read("local"))}
+    with contextlib.suppress(OSError):  # in a worktree and in a submodule .git is a file
+        copied[".git/config"] = Path(repo.scm.root_dir, ".git/config").read_text("utf-8", errors="replace")
+    for name, text in copied.items():
+        if other := re.search(r"\S*[^\x00-\x7f]\S*", text):
+            raise StageError(
+                f"{name}: {other[0]}: DVC's queue takes ASCII alone; see `Run a queue` in docs/experiments.md"
+            )
 
 
 def stands_still(queue: LocalCeleryQueue) -> bool:

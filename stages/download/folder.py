@@ -73,7 +73,8 @@ def listed(place: Path, pictures: Path) -> Folder:
                 if not raw.is_name(of):
                     found.fault("a name with a control character, a line break, or bytes that are no UTF-8", ascii(of))
                 elif path.suffix.lower() not in SUFFIXES:
-                    found.fault("no PNG or JPEG by its name", of)
+                    inside = "a folder in that of a class (only `train` and `test` have folders of classes)"
+                    found.fault(inside if path.is_dir() else "no PNG or JPEG by its name", of)
                 else:
                     found.labels[of] = label
                     if is_test:
@@ -119,7 +120,7 @@ def _read_groups(found: Folder) -> None:
         found.fault("cannot be read", f"groups.csv ({error})")
         return
     if rows and not {"file", "group"} <= set(rows[0]):
-        found.fault("expected the columns file and group", "groups.csv")
+        found.fault("expected `file,group` as the first line", f"groups.csv ({','.join(filter(None, rows[0]))})")
         return
     found.groups = {}
     for row in rows:

@@ -3,7 +3,7 @@
     python -m stages.split
 
 `split.validation_fraction` of the images go to validation, drawn by `split.seed`. By `split.method`:
-  stratified  each class gives that share of its images;
+  stratified  each class gives that share of its images, and one at least;
   group       whole groups, such as the digits of one writer, the classes as balanced as that allows.
 The test set stays whole. metrics/data.json and plots/classes.csv say what is in each part. An image in two
 parts is an error.
@@ -73,11 +73,11 @@ def read_groups(count: int) -> np.ndarray:
 
 
 def stratified(labels: np.ndarray, fraction: float, random: np.random.RandomState) -> np.ndarray:
-    """Return which of `labels` (n; from 0) are for validation: `fraction` of each class."""
+    """Return which of `labels` (n; from 0) are for validation: `fraction` of each class, and one at least."""
     in_validation = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
-        in_validation[random.permutation(rows)[: round(len(rows) * fraction)]] = True
+        in_validation[random.permutation(rows)[: max(1, round(len(rows) * fraction))]] = True
     return in_validation
 
 
