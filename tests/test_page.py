@@ -49,6 +49,7 @@ class opened:  # noqa: N801 (used as a function)
         self.tab.on("pageerror", lambda error: self.said.append(str(error)))
         self.tab.on("request", lambda request: self.asked.append(request.url))
         self.tab.goto(self.path.as_uri())
+        self.tab.evaluate("decoded.then(() => null)")
         return self.tab
 
     def __exit__(self, *error: object) -> None:
@@ -228,6 +229,32 @@ def test_a_digit_is_changed(tab: Page, finished: Clone) -> None:
     tab.locator("#clear").click()
     assert answer.inner_text() == "Draw a digit."
     assert about.inner_text() == ""
+
+
+def test_one_image_after_the_other(tab: Page) -> None:
+    """Two buttons at the square go through the list, from its end to its start. Undo goes back, also over Clear."""
+
+    def check(place: int) -> None:
+        assert tab.locator("#about").inner_text().startswith(f"Test digit {rows[place]}:")
+        assert tab.locator("#digits [aria-current]").get_attribute("data-row") == rows[place]
+
+    tab.locator("#groups button").first.click()
+    rows = tab.locator("#digits button").evaluate_all("all => all.map((button) => button.dataset.row)")
+    tab.locator("#clear").click()
+    draw(tab, [(0.3, 0.2), (0.3, 0.8)])
+    drawn = tab.locator("#answer").inner_text()
+    for button, place in (("next", 0), ("next", 1), ("previous", 0), ("previous", -1), ("next", 0)):
+        tab.locator(f"#{button}").click()
+        check(place)
+    tab.locator("#clear").click()
+    for place in (0, -1, 0, 1, 0):
+        tab.locator("#square").press("Control+z")
+        check(place)
+    tab.locator("#undo").click()
+    assert (tab.locator("#answer").inner_text(), tab.locator("#about").inner_text()) == (drawn, "")
+    tab.locator("#clear").click()
+    tab.locator(".matrix button", has_text="·").first.click()
+    assert tab.locator("#next").is_disabled()
 
 
 def test_a_click_is_a_dot(tab: Page) -> None:

@@ -6,9 +6,9 @@ They have no titles of their own: the page says over each what it shows. They ar
 import io
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter, StrMethodFormatter
 from PIL import Image
 
@@ -63,7 +63,12 @@ def confusion(counts: np.ndarray, names: list[str]) -> Figure:
 
 
 def shortened(names: list[str]) -> list[str]:
-    """Return the beginnings of `names` that are longer than LONGEST, after their places where two would be the same."""
+    """Return the beginnings of `names` that are longer than LONGEST, after their places where two would be the same.
+
+    A name that matplotlib's font cannot write, as in Chinese or with an emoji, is "class" and its place.
+    """
+    written = get_font(findfont("DejaVu Sans")).get_charmap().keys()
+    names = [name if written >= set(map(ord, name)) else f"class {place}" for place, name in enumerate(names)]
     short = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in names]
     placed = [f"{place} {name}"[: LONGEST - 1] + "…" for place, name in enumerate(names)]
     return [of if short.count(of) == 1 else other for of, other in zip(short, placed, strict=True)]
@@ -87,16 +92,11 @@ def training(curve: np.ndarray) -> Figure:
     bottom.yaxis.set_major_formatter(PercentFormatter(1))
     for axes in (top, bottom):
         axes.yaxis.set_minor_formatter(NullFormatter())
-        quiet_axes(axes)
+        axes.grid(color=LINE)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
     top.legend(frameon=False, fontsize=9)
     return figure
-
-
-def quiet_axes(axes: Axes) -> None:
-    """Draw a light grid under what `axes` has, and no frame at the top and right."""
-    axes.grid(color=LINE)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def grid(images: np.ndarray, captions: list[str], ink: bool) -> Figure:

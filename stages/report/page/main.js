@@ -1,6 +1,7 @@
 // Put the page together.
 
-const testImages = decodeImages(data.images);
+let testImages;
+const decoded = decodeImages(data.images).then((images) => (testImages = images));
 const nets = data.runs.map((run) => run.net && decodeNet(run.net));
 const chosen = { net: nets.findLastIndex(Boolean) }; // -1: the page can run none
 
@@ -30,7 +31,8 @@ function showGroups() {
     button.addEventListener("click", () => showImages(button.textContent, rows));
     return button;
   }));
-  showImages(`${data.groups[0].title} (${data.groups[0].rows.length})`, data.groups[0].rows);
+  const { title, rows } = data.groups.find((group) => group.rows.length) ?? data.groups[0];
+  showImages(`${title} (${rows.length})`, rows);
 }
 
 // A canvas for the maps of each of the first layers of the chosen net
@@ -67,6 +69,8 @@ document.querySelectorAll("[name=net]").forEach((radio, number) => {
   radio.checked = number === chosen.net;
   radio.addEventListener("change", () => choose(number));
 });
+document.getElementById("previous").addEventListener("click", () => goOn(-1));
+document.getElementById("next").addEventListener("click", () => goOn(1));
 if (DRAWN) {
   document.getElementById("undo").addEventListener("click", undo);
   document.getElementById("clear").addEventListener("click", () => start(null));
@@ -80,5 +84,8 @@ if (DRAWN) {
 showMatrices();
 showGroups();
 showCharts();
-if (!DRAWN) drawing.row = data.groups[0].rows.find((row) => !placeOf || placeOf.has(row)) ?? data.images.rows?.[0] ?? 0;
 choose(chosen.net);
+if (!DRAWN) {
+  const first = data.groups[0].rows.find((row) => !placeOf || placeOf.has(row)) ?? data.images.rows?.[0] ?? 0;
+  decoded.then(() => start(first));
+}
