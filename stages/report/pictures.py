@@ -6,6 +6,7 @@ They have no titles of their own: the page says over each what it shows. They ar
 import io
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
@@ -36,8 +37,7 @@ def confusion(counts: np.ndarray, names: list[str]) -> Figure:
 
     More than NUMBERED classes have no numbers: the colours alone are legible.
     """
-    classes, numbered = len(counts), len(counts) <= NUMBERED
-    upright = max(map(len, names)) > 2
+    classes, numbered, upright = len(counts), len(counts) <= NUMBERED, max(map(len, names)) > 2
     errors = counts * (1 - np.eye(classes, dtype=counts.dtype))
     figure = Figure(figsize=(WIDTH, WIDTH * 0.95), layout="constrained")
     axes = figure.add_subplot()
@@ -92,11 +92,16 @@ def training(curve: np.ndarray) -> Figure:
     bottom.yaxis.set_major_formatter(PercentFormatter(1))
     for axes in (top, bottom):
         axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.grid(color=LINE)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
+        quiet_axes(axes)
     top.legend(frameon=False, fontsize=9)
     return figure
+
+
+def quiet_axes(axes: Axes) -> None:
+    """Draw a light grid under what `axes` has, and no frame at the top and right."""
+    axes.grid(color=LINE)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def grid(images: np.ndarray, captions: list[str], ink: bool) -> Figure:
@@ -104,8 +109,7 @@ def grid(images: np.ndarray, captions: list[str], ink: bool) -> Figure:
     rows, lines = max(1, -(-len(images) // COLUMNS)), "".join(captions[:1]).count("\n") + 1
     side, text = WIDTH / COLUMNS, 0.15 * lines + 0.08  # inches
     high = side * images.shape[1] / images.shape[2]
-    height = rows * (high + text)
-    figure = Figure(figsize=(WIDTH, height))
+    figure = Figure(figsize=(WIDTH, height := rows * (high + text)))
     axes = figure.add_axes((0, 0, 1, 1))  # one for all, in inches: axes for each image take five times as long
     for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
         left, top = place % COLUMNS * side, place // COLUMNS * (high + text)

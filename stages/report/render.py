@@ -20,10 +20,7 @@ def render(template: str, scripts: Sequence[str], data: Any, **values: Any) -> b
     script = "".join((PAGE / f"{name}.js").read_text(encoding="utf-8") for name in scripts)
     style = (PAGE / "style.css").read_text(encoding="utf-8")
     environment = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        loader=jinja2.FileSystemLoader(PAGE),
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, loader=jinja2.FileSystemLoader(PAGE)
     )
     rendered = environment.get_template(f"{template}.html.jinja").render(
         data=json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
