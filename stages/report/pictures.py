@@ -70,8 +70,7 @@ def shortened(names: list[str]) -> list[str]:
     written = get_font(findfont("DejaVu Sans")).get_charmap().keys()
     names = [name if written >= set(map(ord, name)) else f"class {place}" for place, name in enumerate(names)]
     short = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in names]
-    placed = [f"{place} {name}"[: LONGEST - 1] + "…" for place, name in enumerate(names)]
-    return [of if short.count(of) == 1 else other for of, other in zip(short, placed, strict=True)]
+    return [of if short.count(of) == 1 else f"{at} {names[at]}"[: LONGEST - 1] + "…" for at, of in enumerate(short)]
 
 
 def training(curve: np.ndarray) -> Figure:

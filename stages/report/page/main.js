@@ -11,7 +11,7 @@ function shortened(name, most) {
 }
 
 function count(number, thing) {
-  return `${number.toLocaleString("en")} ${thing}${number === 1 ? "" : "s"}`;
+  return `${number} ${thing}${number === 1 ? "" : "s"}`;
 }
 
 function showMatrices() {
