@@ -5,8 +5,12 @@ import hashlib
 import io
 import itertools
 import json
-from collections.abc import Iterator
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +24,7 @@ from stages.common import idx
 from stages.download import digit
 from stages.net import description, exact, inference, model
 from stages.report import embed
-from tests.conftest import PROJECT, Clone
+from tests.conftest import PROJECT, SECONDS, Clone
 from tests.picture import draw
 from tools import ink, predict
 
@@ -49,6 +53,7 @@ class opened:  # noqa: N801 (used as a function)
         self.tab.on("pageerror", lambda error: self.said.append(str(error)))
         self.tab.on("request", lambda request: self.asked.append(request.url))
         self.tab.goto(self.path.as_uri())
+        self.tab.evaluate("decoded.then(() => null)")
         return self.tab
 
     def __exit__(self, *error: object) -> None:
@@ -230,6 +235,32 @@ def test_a_digit_is_changed(tab: Page, finished: Clone) -> None:
     assert about.inner_text() == ""
 
 
+def test_one_image_after_the_other(tab: Page) -> None:
+    """Two buttons at the square go through the list, from its end to its start. Undo goes back, also over Clear."""
+
+    def check(place: int) -> None:
+        assert tab.locator("#about").inner_text().startswith(f"Test digit {rows[place]}:")
+        assert tab.locator("#digits [aria-current]").get_attribute("data-row") == rows[place]
+
+    tab.locator("#groups button").first.click()
+    rows = tab.locator("#digits button").evaluate_all("all => all.map((button) => button.dataset.row)")
+    tab.locator("#clear").click()
+    draw(tab, [(0.3, 0.2), (0.3, 0.8)])
+    drawn = tab.locator("#answer").inner_text()
+    for button, place in (("next", 0), ("next", 1), ("previous", 0), ("previous", -1), ("next", 0)):
+        tab.locator(f"#{button}").click()
+        check(place)
+    tab.locator("#clear").click()
+    for place in (0, -1, 0, 1, 0):
+        tab.locator("#square").press("Control+z")
+        check(place)
+    tab.locator("#undo").click()
+    assert (tab.locator("#answer").inner_text(), tab.locator("#about").inner_text()) == (drawn, "")
+    tab.locator("#clear").click()
+    tab.locator(".matrix button", has_text="·").first.click()
+    assert tab.locator("#next").is_disabled()
+
+
 def test_a_click_is_a_dot(tab: Page) -> None:
     """A stroke of no length has ink, too, so that what undo takes back was to be seen."""
     tab.locator("#clear").click()
@@ -237,6 +268,58 @@ def test_a_click_is_a_dot(tab: Page) -> None:
     assert tab.locator("#answer").inner_text() != "Draw a digit."
     tab.locator("#undo").click()
     assert tab.locator("#answer").inner_text() == "Draw a digit."
+
+
+@pytest.fixture
+def firefox(tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """A function that sends a command to a headless Firefox, in its protocol Marionette: Playwright has no Debian's."""
+    if (program := shutil.which("firefox-esr")) is None:
+        pytest.skip("needs Firefox: apt-get install firefox-esr")
+    (tmp_path / "user.js").write_text('user_pref("marionette.port", 0);')  # one that is free
+    command = [program, "--headless", "--marionette", "--profile", str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        assert process.stdout is not None
+        port = next(line.split()[-1] for line in process.stdout if "Listening on port" in line)
+        with socket.create_connection(("127.0.0.1", int(port)), SECONDS) as connection:
+            answers = connection.makefile("rb")
+
+            def read() -> Any:
+                return json.loads(answers.read(int(b"".join(iter(lambda: answers.read(1), b":")))))
+
+            def send(name: str, **parameters: object) -> Any:
+                content = json.dumps([0, 0, name, parameters])
+                connection.sendall(f"{len(content)}:{content}".encode())
+                *_, error, result = read()
+                assert error is None, error
+                return result.get("value")
+
+            read()  # its greeting
+            send("WebDriver:NewSession")
+            yield send
+    finally:
+        process.terminate()
+        process.wait(SECONDS)
+
+
+def test_firefox(tab: Page, finished: Clone, firefox: Callable[..., Any]) -> None:
+    """In Firefox, what the pointer draws has the probabilities that it has in Chromium, within a point."""
+    points = [(0.3, 0.2), (0.7, 0.2), (0.6, 0.45), (0.45, 0.85)]
+    tab.locator("#clear").click()
+    draw(tab, points)
+    firefox("WebDriver:Navigate", url=(finished.path / "report/index.html").as_uri())
+    script = "const box = document.getElementById('square').getBoundingClientRect(); return [box.x, box.y, box.width];"
+    left, top, width = firefox("WebDriver:ExecuteScript", script=script, args=[])
+    places = [{"x": round(left + x * width), "y": round(top + y * width)} for x, y in points]
+    moves = [{"type": "pointerMove", **place} for place in places]
+    actions = [moves[0], {"type": "pointerDown", "button": 0}, *moves[1:], {"type": "pointerUp", "button": 0}]
+    firefox("WebDriver:PerformActions", actions=[{"type": "pointer", "id": "mouse", "actions": actions}])
+    script = "return [...document.querySelectorAll('#bars li')].map((bar) => bar.lastChild.innerText);"
+    texts = firefox("WebDriver:ExecuteScript", script=script, args=[]), tab.evaluate(f"() => {{ {script} }}")
+    shares = [[float(text.rstrip("%")) for text in of] for of in texts]
+    assert max(shares[1]) > 50
+    assert np.abs(np.subtract(*shares)).max() < 1
+    tab.locator("#clear").click()
 
 
 def test_undo_while_a_stroke_is_drawn(tab: Page) -> None:

@@ -193,6 +193,7 @@ def check_both(browser: Browser, clone: Clone) -> None:
     """Check what only a page of two runs has: the digits that one alone gets right, and the switch between the nets."""
     tab = browser.new_page()
     tab.goto((clone.path / "report/against.html").as_uri())
+    tab.evaluate("decoded.then(() => null)")
     other = csv.DictReader(clone.run("git", "show", "main:plots/predictions.csv").stdout.splitlines())
     mine = csv.DictReader((clone.path / "plots/predictions.csv").open())
     right = [[row["actual"] == row["predicted"] for row in rows] for rows in (other, mine)]
@@ -289,3 +290,8 @@ def test_long_names_stay_apart() -> None:
     """In the pictures, a long name is its beginning, and names with one beginning have their places before them."""
     names = ["healthy", "pneumonia, viral", "pneumonia, bacterial", "bronchitis"]
     assert pictures.shortened(names) == ["healthy", "1 pneumo…", "2 pneumo…", "bronchit…"]
+
+
+def test_names_that_the_font_cannot_write() -> None:
+    """In the pictures, they are "class" and their places, not boxes. Greek and Cyrillic ones stay."""
+    assert pictures.shortened(["猫", "🌸 pink", "Ωμέγα", "кот"]) == ["class 0", "class 1", "Ωμέγα", "кот"]

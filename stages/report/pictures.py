@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter, StrMethodFormatter
 from PIL import Image
 
@@ -36,8 +37,7 @@ def confusion(counts: np.ndarray, names: list[str]) -> Figure:
 
     More than NUMBERED classes have no numbers: the colours alone are legible.
     """
-    classes, numbered = len(counts), len(counts) <= NUMBERED
-    upright = max(map(len, names)) > 2
+    classes, numbered, upright = len(counts), len(counts) <= NUMBERED, max(map(len, names)) > 2
     errors = counts * (1 - np.eye(classes, dtype=counts.dtype))
     figure = Figure(figsize=(WIDTH, WIDTH * 0.95), layout="constrained")
     axes = figure.add_subplot()
@@ -63,10 +63,14 @@ def confusion(counts: np.ndarray, names: list[str]) -> Figure:
 
 
 def shortened(names: list[str]) -> list[str]:
-    """Return the beginnings of `names` that are longer than LONGEST, after their places where two would be the same."""
+    """Return the beginnings of `names` that are longer than LONGEST, after their places where two would be the same.
+
+    A name that matplotlib's font cannot write, as in Chinese or with an emoji, is "class" and its place.
+    """
+    written = get_font(findfont("DejaVu Sans")).get_charmap().keys()
+    names = [name if written >= set(map(ord, name)) else f"class {place}" for place, name in enumerate(names)]
     short = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in names]
-    placed = [f"{place} {name}"[: LONGEST - 1] + "…" for place, name in enumerate(names)]
-    return [of if short.count(of) == 1 else other for of, other in zip(short, placed, strict=True)]
+    return [of if short.count(of) == 1 else f"{at} {names[at]}"[: LONGEST - 1] + "…" for at, of in enumerate(short)]
 
 
 def training(curve: np.ndarray) -> Figure:
@@ -104,8 +108,7 @@ def grid(images: np.ndarray, captions: list[str], ink: bool) -> Figure:
     rows, lines = max(1, -(-len(images) // COLUMNS)), "".join(captions[:1]).count("\n") + 1
     side, text = WIDTH / COLUMNS, 0.15 * lines + 0.08  # inches
     high = side * images.shape[1] / images.shape[2]
-    height = rows * (high + text)
-    figure = Figure(figsize=(WIDTH, height))
+    figure = Figure(figsize=(WIDTH, height := rows * (high + text)))
     axes = figure.add_axes((0, 0, 1, 1))  # one for all, in inches: axes for each image take five times as long
     for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
         left, top = place % COLUMNS * side, place // COLUMNS * (high + text)

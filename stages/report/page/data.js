@@ -16,12 +16,13 @@ function numbers(base64, Kind) {
 
 // Decode what rans.py encoded: `put(at, symbol)` is called for each of `steps` symbols of each lane, all lanes abreast.
 // `contextOf(step)(at)` is the symbol's context; it may look at what was put before in the same lane.
-function decode(coded, steps, contextOf, put) {
+// It pauses every 40 ms, so that one can draw meanwhile.
+async function decode(coded, steps, contextOf, put) {
   const { lanes, symbols } = coded, states = new Uint32Array(lanes);
   const frequency = numbers(coded.frequencies, Uint16Array), stream = numbers(coded.stream, Uint16Array);
   for (let lane = 0; lane < lanes; lane++) states[lane] = stream[lane] + 65536 * stream[lanes + lane];
   let next = 2 * lanes;
-  for (let step = 0; step < steps; step++) {
+  for (let step = 0, due = performance.now() + 40; step < steps; step++) {
     const contextAt = contextOf(step);
     for (let lane = 0; lane < lanes; lane++) {
       const at = lane * steps + step, slot = states[lane] & 4095;
@@ -31,18 +32,21 @@ function decode(coded, steps, contextOf, put) {
       states[lane] = state < 65536 ? state * 65536 + stream[next++] : state;
       put(at, symbol);
     }
+    if (performance.now() < due) continue;
+    await new Promise((later) => setTimeout(later));
+    due = performance.now() + 40;
   }
 }
 
 // The images in the page, one after the other, colour after colour. In few greys, but for those that are `exact`.
-function decodeImages({ greys, images, exact, rest, half, aLane }) {
+async function decodeImages({ greys, images, exact, rest, half, aLane }) {
   const steps = aLane * VALUES, levels = new Uint8Array(images.lanes * steps), values = new Uint8Array(levels.length);
-  decode(images, steps, (step) => contextIn(values, step), (at, level) => {
+  await decode(images, steps, (step) => contextIn(values, step), (at, level) => {
     levels[at] = level;
     values[at] = Math.floor((level * 255) / (greys - 1));
   });
   const shown = values.slice(), place = (at) => (exact[Math.floor(at / VALUES)] ?? 0) * VALUES + (at % VALUES);
-  decode(rest, steps, () => (at) => levels[place(at)], (at, difference) => {
+  await decode(rest, steps, () => (at) => levels[place(at)], (at, difference) => {
     values[place(at)] = shown[place(at)] + difference - half;
   });
   return values;

@@ -61,26 +61,41 @@ function cellOf(run, rows, actual, predicted, most) {
 }
 
 // Show the test images of `rows` as buttons that put them into the square
-function showImages(title, rows) {
+async function showImages(title, rows) {
   document.querySelector(".matrix [aria-pressed=true]")?.setAttribute("aria-pressed", false);
   const there = placeOf ? rows.filter((row) => placeOf.has(row)) : rows;
   const some = there.length < rows.length ? `, of which the page has ${there.length}` : "";
   document.getElementById("digits-title").textContent = title + some;
   const list = document.getElementById("digits");
+  await decoded; // calls end in their order
   list.replaceChildren(...there.map((row) => {
     const classes = data.runs.map((run) => `${run.name ? `${run.name} ` : ""}predicted ${NAMES[run.predicted[row]]}`);
     const said = `${row}: ${[`label ${NAMES[labels[row]]}`, ...classes].join(", ")}`;
     const button = element("button", { type: "button", title: `no. ${said}` }, canvasOf(imageAt(row)));
     button.setAttribute("aria-label", `test ${data.noun} ${said}`);
+    button.dataset.row = row;
     button.addEventListener("click", () => {
       start(row);
-      button.setAttribute("aria-current", true);
       document.getElementById("try").scrollIntoView();
       square.focus({ preventScroll: true });
     });
     return button;
   }));
+  markChosen();
+  document.querySelectorAll("#steps button").forEach((button) => (button.disabled = !there.length));
   moveWithArrows(list, () => [...list.children].filter((of) => of.offsetTop === list.firstChild.offsetTop).length);
+}
+
+function markChosen() {
+  document.querySelector("#digits [aria-current]")?.removeAttribute("aria-current");
+  document.querySelector(`#digits [data-row="${drawing.row}"]`)?.setAttribute("aria-current", true);
+}
+
+// Put the image into the square that stands `by` places after the chosen one in the list; after the last, the first
+function goOn(by) {
+  const rows = [...document.querySelectorAll("#digits button")].map((button) => Number(button.dataset.row));
+  const at = rows.indexOf(drawing.row);
+  start(rows.at((at + (at < 0 && by < 0 ? 0 : by)) % rows.length));
 }
 
 // One stop of the Tab key for all buttons in `parent`, `columns` in a row: the arrow keys go from one to the next

@@ -2,7 +2,8 @@
 
 const square = document.getElementById("square"), pen = square.getContext("2d", { willReadFrequently: true });
 const WIDTH = square.width, HEIGHT = square.height, STROKE = WIDTH / 10;
-const drawing = { strokes: [], row: null, erasing: false, cursor: null }; // row: of a test image underneath
+// row: of a test image underneath; before: what undo brings back, where there is no stroke
+const drawing = { strokes: [], row: null, before: null, erasing: false, cursor: null };
 
 function redraw() {
   pen.fillStyle = "#000";
@@ -106,15 +107,17 @@ function begin(point) {
 }
 
 function undo() {
-  drawing.strokes.pop();
+  if (!drawing.strokes.pop() && drawing.before) Object.assign(drawing, drawing.before);
   if (drawing.cursor) drawing.cursor.down = false;
+  markChosen();
   update();
 }
 
 // Start anew: with the test image of that row underneath, or with nothing
 function start(row) {
-  Object.assign(drawing, { strokes: [], row, cursor: null });
-  document.querySelector("#digits [aria-current]")?.removeAttribute("aria-current");
+  const { strokes, row: last, before } = drawing, empty = !strokes.length && last === null;
+  Object.assign(drawing, { strokes: [], row, before: empty ? before : { strokes, row: last, before }, cursor: null });
+  markChosen();
   update();
 }
 
@@ -150,12 +153,13 @@ function drawWithPointer() {
 function drawWithKeys() {
   const steps = { ArrowUp: [0, -1], ArrowDown: [0, 1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] };
   square.addEventListener("keydown", (event) => {
-    if (event.altKey || event.ctrlKey || event.metaKey) return; // the browser's own keys, such as those to go back
+    const command = event.ctrlKey || event.metaKey, undoes = event.key === (command ? "z" : "Backspace");
+    if (event.altKey || (command && !undoes)) return; // the browser's own keys, such as those to go back
     const step = steps[event.key], cursor = (drawing.cursor ??= { point: [WIDTH / 2, WIDTH / 4], down: false });
     const moved = (value, axis) => Math.min([WIDTH, HEIGHT][axis], Math.max(0, value + step[axis] * (WIDTH / 20)));
     if (step) cursor.point = cursor.point.map(moved);
     else if (event.key === " ") cursor.down = !cursor.down;
-    else if (event.key === "Backspace") undo();
+    else if (undoes) undo();
     else return;
     event.preventDefault();
     if (event.key === " " && cursor.down) begin(cursor.point);

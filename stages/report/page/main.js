@@ -1,6 +1,7 @@
 // Put the page together.
 
-const testImages = decodeImages(data.images);
+let testImages;
+const decoded = decodeImages(data.images).then((images) => (testImages = images));
 const nets = data.runs.map((run) => run.net && decodeNet(run.net));
 const chosen = { net: nets.findLastIndex(Boolean) }; // -1: the page can run none
 
@@ -10,7 +11,7 @@ function shortened(name, most) {
 }
 
 function count(number, thing) {
-  return `${number.toLocaleString("en")} ${thing}${number === 1 ? "" : "s"}`;
+  return `${number} ${thing}${number === 1 ? "" : "s"}`;
 }
 
 function showMatrices() {
@@ -30,7 +31,8 @@ function showGroups() {
     button.addEventListener("click", () => showImages(button.textContent, rows));
     return button;
   }));
-  document.querySelector("#groups button").click();
+  const first = data.groups.findIndex(({ rows }) => rows.length);
+  document.querySelectorAll("#groups button")[Math.max(first, 0)].click();
 }
 
 // A canvas for the maps of each of the first layers of the chosen net
@@ -67,6 +69,8 @@ document.querySelectorAll("[name=net]").forEach((radio, number) => {
   radio.checked = number === chosen.net;
   radio.addEventListener("change", () => choose(number));
 });
+document.getElementById("previous").addEventListener("click", () => goOn(-1));
+document.getElementById("next").addEventListener("click", () => goOn(1));
 if (DRAWN) {
   document.getElementById("undo").addEventListener("click", undo);
   document.getElementById("clear").addEventListener("click", () => start(null));
@@ -80,5 +84,8 @@ if (DRAWN) {
 showMatrices();
 showGroups();
 showCharts();
-if (!DRAWN) drawing.row = data.groups[0].rows.find((row) => !placeOf || placeOf.has(row)) ?? data.images.rows?.[0] ?? 0;
 choose(chosen.net);
+if (!DRAWN) {
+  const first = data.groups[0].rows.find((row) => !placeOf || placeOf.has(row)) ?? data.images.rows?.[0] ?? 0;
+  decoded.then(() => start(first));
+}
