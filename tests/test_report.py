@@ -6,7 +6,6 @@ import html
 import json
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +57,7 @@ def test_the_page(finished: Clone, browser: Browser, width: int, scheme: str) ->
     lower, upper = wilson(500 - metrics["errors"], 500)
     assert f"{metrics['accuracy']:.2%} ({lower:.2%} to {upper:.2%})" in text
     assert json.loads((finished.path / "metrics/train.json").read_text())["weights_sha256"] in text
-    assert f"cpu, exact to the bit; Python {sys.version_info.major}.{sys.version_info.minor}, PyTorch 2." in text
+    assert "cpu, exact to the bit\n" in text
     assert f"{metrics['errors']} of 500 test digits misclassified" in text
     assert "mislabelled" not in text  # of MNIST alone
     (find,) = re.findall("git log .*train.json", text)
