@@ -38,7 +38,7 @@ def plan(name: str, grid: Sequence[str], seeds: Sequence[int]) -> list[Planned]:
     recipe does not use, or if there are two data sets.
     """
     try:
-        points = get_hydra_sweeps(to_path_overrides(grid))
+        points = get_hydra_sweeps(by_file(grid))
     except (DvcException, HydraException) as error:
         raise StageError(f"-S {' -S '.join(grid)}: {' '.join(str(error).split())}") from None
     found = []
@@ -47,13 +47,23 @@ def plan(name: str, grid: Sequence[str], seeds: Sequence[int]) -> list[Planned]:
             sets = [f"{path}:{of}" for path, given in point.items() for of in given]
             sets = [of.removeprefix(f"{settings.PARAMS}:") for of in sets]
             check_used(sets)
-            if values(sets, runs.SEED):
-                raise StageError(f"-S {runs.SEED}: --seeds sets the seeds of a study")
             found.append(Planned(named(name, sets, f"seed={seed}"), (*sets, f"{runs.SEED}={seed}")))
     if len({of.name for of in found}) < len(found):
         raise StageError("two points of the grid have one name: they are equal, or differ in punctuation only")
     if len({one for of in found for one in values(of.sets, DATASET)}) > 1:
         raise StageError(f"-S {DATASET}: a study has one data set, as its runs are compared on the same test images")
+    return found
+
+
+def by_file(given: Sequence[str]) -> dict[str, list[str]]:
+    """Return the params `given`, in DVC's syntax, by their files. Raises StageError for one given twice, and a seed."""
+    found = to_path_overrides(given)
+    for path, overrides in found.items():
+        keys = [of.partition("=")[0].lstrip("+") for of in overrides]
+        if path == str(settings.PARAMS) and runs.SEED in keys:
+            raise StageError(f"-S {runs.SEED}: --seeds sets the seeds of a study")
+        if twice := next((of for of in keys if keys.count(of) > 1), None):
+            raise StageError(f"-S {path}:{twice}: given twice; expected once, its values with commas between them")
     return found
 
 

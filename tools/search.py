@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dvc.utils.cli_parse import to_path_overrides
 from dvc.utils.hydra import to_hydra_overrides
 from hydra.errors import HydraException
 
@@ -21,7 +20,7 @@ from stages.common import git, settings
 from stages.common.errors import StageError
 from stages.report import runs
 from tools import job
-from tools.planned import Planned, check_used, named
+from tools.planned import Planned, by_file, check_used, named
 from tools.slurm import Slurm
 
 if TYPE_CHECKING:
@@ -77,13 +76,11 @@ def space(given: Sequence[str]) -> tuple[list[str], "dict[str, BaseDistribution]
 
     fixed: list[str] = []
     free: dict[str, BaseDistribution] = {}
-    for path, overrides in to_path_overrides(given).items():
+    for path, overrides in by_file(given).items():
         prefix = "" if path == str(settings.PARAMS) else f"{path}:"
         try:
             for override in to_hydra_overrides(overrides):
                 key = f"{prefix}{override.key_or_group}"
-                if key == runs.SEED:
-                    raise StageError(f"-S {runs.SEED}: --seeds sets the seeds of a study")
                 if override.is_interval_sweep():
                     of = override.value()
                     whole = isinstance(of.start, int) and isinstance(of.end, int)

@@ -18,7 +18,7 @@ import torch
 from matplotlib.figure import Figure
 from ruamel.yaml import YAML
 
-from stages.common import files, raw
+from stages.common import files, raw, settings
 from stages.net import exact, model
 from stages.report import comparison, embed, facts, pictures, runs, studies
 from stages.report.rans import embedded
@@ -103,6 +103,7 @@ def page(shown: list[Run], models: list[dict[str, Any] | None], compared: dict[s
         facts=known[-1],
         failures=facts.failures(shown[-1]),
         of=raw.describe(),
+        entry=settings.read(Path("datasets", shown[-1].dataset, "dataset.yaml")),
         a_noun=data["a_noun"],
         models=models,
         compared=compared,
