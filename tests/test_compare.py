@@ -260,12 +260,16 @@ def test_what_cannot_be_compared(compared: Clone, tmp_path: Path) -> None:
 
 
 def test_a_table_shows_what_the_files_say(finished: Clone, tmp_path: Path) -> None:
-    """False is shown as false, which tabulate would make True; what is Markdown in a name is escaped in Markdown."""
+    """Also `False`, which tabulate would make True, and in few columns; Markdown in a name is escaped in Markdown."""
     clone = finished.copy(tmp_path / "clone")
     clone.run("git", "branch", "a|b<i>")
+    clone.run("git", "branch", "False")
     with (clone.path / "recipes/fast.yaml").open("a") as recipe:
         recipe.write("flip: false\n")
     assert re.search("^recipes/fast.yaml:flip +false$", clone.run(*COMPARE, "main").stdout, re.MULTILINE)
+    narrow = clone.run(*COMPARE, "False", COLUMNS="60").stdout.splitlines()
+    assert narrow[0].split() == ["False", "the", "workspace"]
+    assert max(map(len, narrow)) <= 60
     printed = clone.run(*COMPARE, "a|b<i>", "--md").stdout
     assert re.search(r"^\| +\| a\\\|b\\<i> +\| the workspace +\|$", printed, re.MULTILINE)
 

@@ -426,6 +426,7 @@ def spoil(place: Path) -> None:
     for name in ("one", "two", "three"):
         Image.new("RGB", (32, 32), "white" if name == "one" else "black").save(place / f"single/{name}.jpg")
     (place / "red/notes.txt").write_text("mine")
+    os.mkfifo(place / "red/pipe.png")
 
 
 def test_each_fault_is_named_once_with_examples(clone: Clone) -> None:
@@ -436,9 +437,9 @@ def test_each_fault_is_named_once_with_examples(clone: Clone) -> None:
     unread = ", ".join(f"red/{number:03}.png (no PNG or JPEG)" for number in range(5))
     assert failed.stderr.splitlines() == [
         "error: datasets/made/pictures: fix this",
-        "  no PNG or JPEG by its name (1): red/notes.txt",
+        "  no file, or no PNG or JPEG by its name (3): red/link.png, red/notes.txt, red/pipe.png",
         "  the same picture under two classes (2): blue/010.png = green/010.png, blue/011.png = green/011.png",
-        f"  cannot be read (8): {unread}, …",
+        f"  cannot be read (7): {unread}, …",
         "  a class of fewer than 3 different pictures (1): single",
     ]
     assert sorted(path.name for path in place.parent.iterdir()) == ["pictures"]

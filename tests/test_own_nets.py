@@ -154,6 +154,26 @@ def test_what_is_not_trained_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         why_inexact(monkeypatch, Idle)
 
 
+class Frozen(nn.Module):
+    """A net with batch norm that stays in evaluation mode."""
+
+    def __init__(self, shape: tuple[int, ...], classes: int) -> None:
+        super().__init__()
+        self.first, self.norm, self.last = layers.Conv2d(1, 2, 1), layers.BatchNorm2d(2), layers.Linear(1568, classes)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return logits (N, classes)."""
+        logits: Tensor = self.last(self.norm.eval()(self.first(pixels)).flatten(1))
+        return logits
+
+
+def test_batch_norm_that_stays_in_evaluation_mode_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one message, before the first step."""
+    said = "batch_size 8, shards 1: a shard cannot be trained: batch norm in evaluation mode has no gradient"
+    with pytest.raises(StageError, match=said):
+        why_inexact(monkeypatch, Frozen)
+
+
 class Counting(nn.Module):
     """A linear layer that counts its batches, in a buffer that its state does not have."""
 
@@ -240,7 +260,7 @@ class Odd(nn.Module):
         super().__init__()
         self.kind, self.classes = kind, classes
         if kind != "empty":
-            self.last = layers.Linear(28 * 28, classes)
+            self.last = layers.Linear(99 if kind == "narrow" else 28 * 28, classes)
         if kind == "half":
             self.extra = nn.Parameter(torch.zeros(3, dtype=torch.float16))
 
@@ -257,6 +277,10 @@ class Odd(nn.Module):
     [
         ("empty", "expected a net with parameters; nets.odd:Odd has none"),
         ("half", "expected parameters of float32; nets.odd:Odd has others: extra"),
+        (
+            "narrow",
+            r"expected .*; `nets.odd:Odd` \(tests/.*, line \d+\): got values \(1, 784\), expected 99 for",
+        ),
         ("tuple", "expected logits, a tensor; nets.odd:Odd makes tuple"),
         ("double", "expected logits of float32; nets.odd:Odd makes torch.float64"),
     ],

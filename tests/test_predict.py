@@ -75,6 +75,7 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "sixteen_bits.png": ({"ink": 9_000, "paper": 60_000, "mode": "I;16"}, {}),
     "twelve_bits.png": ({"ink": 200, "paper": 4_000, "mode": "I;16"}, {}),
     "signed.tiff": ({"ink": -2_000_000, "paper": 900_000, "mode": "I"}, {}),
+    "signed_bytes.tiff": ({"ink": 128, "paper": 127}, {"tiffinfo": {pages.SAMPLE_FORMAT: 2}}),
     "float.tiff": ({"ink": 0.1, "paper": 0.9, "mode": "F"}, {}),
     "float_bytes.tiff": ({"ink": 20.0, "paper": 250.0, "mode": "F"}, {}),
     "print.tiff": ({"ink": (0, 0, 0, 255), "paper": (0, 0, 0, 0), "mode": "CMYK"}, {}),

@@ -77,6 +77,7 @@ def test_no_import_goes_in_a_circle() -> None:
 
 
 RUN = [
+    ("datasets/digits/dataset.yaml:title", "Mine", ["download", "report"]),
     ("split.seed", "1", ["split", "train", "evaluate", "report"]),
     ("recipes/fast.yaml:learning_rate", "2e-2", []),  # the same number
 ]

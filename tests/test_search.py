@@ -75,8 +75,6 @@ def test_what_cannot_be_searched(monkeypatch: pytest.MonkeyPatch) -> None:
     """No param with several values, no trial that ended: each is said, with what to do."""
     with pytest.raises(StageError, match="--search: no param has several values; for example"):
         search.search("lr", 3, ["train.recipe=fast"], 0)
-    with pytest.raises(StageError, match=r"-S train.seed: --seeds sets the seeds"):
-        search.search("lr", 3, [*SPACE, "train.seed=7"], 0)
     with pytest.raises(StageError, match=r"changes nothing where train\.recipe is quick"):
         search.search("lr", 3, [SPACE[0], "train.recipe=quick"], 0)
     for odd in ("tag(log,interval(0,0.1))", "interval(0.1,0.01)"):

@@ -359,13 +359,14 @@ def test_a_study_goes_on_where_it_was_stopped(measured: Clone, tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_what_is_queued_goes_on(measured: Clone, tmp_path: Path) -> None:
-    """Also after Ctrl-C while runs are being queued: those that are, run without the command."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_is_queued_goes_on(measured: Clone, tmp_path: Path, number: signal.Signals) -> None:
+    """Also after Ctrl-C or SIGTERM while runs are being queued: those that are, run without the command."""
     clone = measured.copy(tmp_path / "clone")
     study = clone.start(*STUDY, "--name", "rate", "--seeds", "50", "-S", f"{RATE}=0.01")
     messages = clone.path / ".dvc/tmp/exps/celery/broker/in"
     wait_until(lambda: list(messages.glob("*")) or study.poll() is not None, "a run is queued", lambda: queue(clone))
-    os.killpg(study.pid, signal.SIGINT)
+    study.send_signal(number)
     assert "What is queued goes on" in study.communicate(timeout=60)[1]
     wait_until(lambda: done(clone), "a run is done", lambda: queue(clone))
     assert queue(clone).count("rate-") < 50
@@ -420,13 +421,19 @@ REFUSED = [
     ({"jobs": 0}, "--jobs: got 0, expected at least 1"),
     ({"set_param": ["train.seed=1,2"]}, "-S train.seed: --seeds sets the seeds of a study"),
     ({"set_param": ["++train.seed=1,2"]}, "-S train.seed: --seeds sets the seeds of a study"),
+    (
+        {"set_param": ["train.recipe=fast", "++train.recipe=quick"]},
+        "-S params.yaml:train.recipe: given twice; expected ",
+    ),
+    ({"set_param": [f"{RATE}=0.1,0.2"] * 2, "search": 2}, f"-S {RATE}: given twice; expected once, its values with "),
+    ({"set_param": ["train.seed=interval(1,9)"], "search": 2}, "-S train.seed: --seeds sets the seeds of a study"),
     ({"set_param": ["train.recipe=[fast"]}, "-S train.recipe=[fast: "),
     ({"set_param": ["train.recipe='a b',a_b"]}, "two points of the grid have one name"),
 ]
 
 
 def test_what_no_study_can_have(finished: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each is refused in one line before anything is queued; so is a workspace that is not a commit."""
+    """Each is refused in one line before anything is queued; so are DVC's own errors, and a workspace with an edit."""
     clone = finished.copy(tmp_path / "clone")
     monkeypatch.chdir(clone.path)
     parser = argparse.ArgumentParser()
@@ -442,5 +449,9 @@ def test_what_no_study_can_have(finished: Clone, tmp_path: Path, monkeypatch: py
         with pytest.raises(StageError, match=rf"{Path(name).name}: .*{value[-2:]}.*: DVC's queue takes ASCII alone"):
             Queue([], 1).submit([])
         (clone.path / ".dvc/config.local").unlink(missing_ok=True)
+    (clone.path / ".dvc/config.local").write_text("[core")
+    broken = clone.run(*STUDY, "--name", "a", status=1).stderr
+    assert broken.startswith("error: DVC: config file error: Invalid line ('[core')")
+    assert broken.count("\n") == 1
     clone.replace("recipes/fast.yaml", "epochs: 2 #", "epochs: 3 #")
     assert "a study starts from a commit" in clone.run(*STUDY, "--name", "a", status=1).stderr

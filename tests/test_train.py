@@ -197,8 +197,16 @@ def test_the_curve_starts_at_the_untrained_net(data: fit.Data) -> None:
 def test_shards_too_small_for_batch_norm_are_refused(data: fit.Data) -> None:
     """One value of a channel has no variance."""
     recipe = Recipe(**{**RECIPE, "model": ["linear 32", "batch_norm", "linear 10"], "batch_size": 5, "shards": 4})
-    with pytest.raises(StageError, match=r"batch_size 5, shards 4: got \(1, 32, 1, 1\), expected more than one value"):
+    with pytest.raises(StageError, match=r"batch_size 5, shards 4: a shard cannot be trained: got \(1, 32, 1, 1\), "):
         fit.why_inexact(recipe, 0, data)
+
+
+def test_what_made_a_training_diverge_is_named() -> None:
+    """The learning rate; and the weight decay where that alone may be why."""
+    small, large = (Recipe(**{**RECIPE, "learning_rate": 0.02, "weight_decay": decay}) for decay in (0.01, 1e4))
+    assert str(fit.diverged("a", small)).endswith("; the recipe's learning_rate is 0.02: take a smaller one")
+    named = "weight_decay is 10000.0, its learning_rate is 0.02: take a smaller one, or less weight decay"
+    assert str(fit.diverged("a", large)).endswith(f"; the recipe's {named}")
 
 
 def test_a_batch_greater_than_the_training_set_is_refused(data: fit.Data) -> None:

@@ -31,6 +31,7 @@ if __name__ == "__main__":
 
 import json
 import re
+import shutil
 import textwrap
 from typing import Any
 
@@ -43,7 +44,7 @@ from stages.report.runs import Run, in_words
 from tools.seeds import MEASURES, compare_seeds, spread
 
 LISTED = 20  # images, at most, that a table names
-Table = tuple[list[str], list[list[str]], list[int]]  # header, rows, and how wide each column is at most
+Table = tuple[list[str], list[list[str]], list[int]]  # header, rows, and how wide each column may be, in proportion
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -65,12 +66,15 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps(compared, indent=2))
         return
-    form, most = ("github", None) if arguments.md else ("simple", widths)
-    if arguments.md:  # names may have what Markdown reads as the end of a cell, or as HTML
-        header, *rows = ([re.sub(r"([\\`*|<])", r"\\\1", cell) for cell in row] for row in (header, *rows))
+    columns = shutil.get_terminal_size((100, 0)).columns
+    share = (columns - 2 * (len(widths) - 1)) / sum(widths)  # two blanks part two columns
+    form, most = ("github", None) if arguments.md else ("simple", [max(1, int(share * width)) for width in widths])
+    special = r"[\\`*|<]" if arguments.md else "(?!)"  # names may have what Markdown reads as the end of a cell
+    # With a blank, which is not shown: a name `False` alone would be True in a table of tabulate's
+    header, *rows = ([re.sub(special, r"\\\g<0>", cell) + " " for cell in row] for row in (header, *rows))
     print(tabulate(rows, header, form, maxcolwidths=most, maxheadercolwidths=most, disable_numparse=True))
-    lines = verdict.splitlines()
-    print("", *(line if arguments.md else textwrap.fill(line, 100, break_on_hyphens=False) for line in lines), sep="\n")
+    for line in ["", *verdict.splitlines()]:
+        print(line if arguments.md else textwrap.fill(line, columns, break_on_hyphens=False))
 
 
 def of_two(first: Run, second: Run, compared: dict[str, Any]) -> Table:

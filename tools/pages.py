@@ -12,6 +12,7 @@ from stages.common.errors import StageError
 from stages.download.folder import BROKEN
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
+SAMPLE_FORMAT = 339  # a tag of TIFF
 MOST_BYTES, MOST_PIXELS, LARGEST_SIDE = 64 * 2**20, 64 * 10**6, 768
 
 
@@ -75,6 +76,8 @@ def page(image: Image.Image) -> Page:
         width, height = height, width
     if upright.mode[0] in "IF":  # which `convert` would cut off instead of scaling
         upright = Image.fromarray(eight_bits(np.asarray(upright)))
+    if upright.mode == "L" and getattr(image, "tag_v2", {}).get(SAMPLE_FORMAT) == (2,):
+        upright = upright.point(lambda value: value ^ 128)  # signed bytes, which Pillow takes for unsigned ones
     colored = upright.convert("RGBA")
     colored.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
     *channels, alpha = np.moveaxis(np.asarray(colored).astype(np.float32), 2, 0)

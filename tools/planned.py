@@ -37,7 +37,7 @@ def plan(name: str, grid: Sequence[str], seeds: Sequence[int]) -> list[Planned]:
     recipe does not use, or if there are two data sets.
     """
     try:
-        points = get_hydra_sweeps(to_path_overrides(grid))
+        points = get_hydra_sweeps(by_file(grid))
     except (DvcException, HydraException) as error:
         raise StageError(f"-S {' -S '.join(grid)}: {' '.join(str(error).split())}") from None
     found = []
@@ -51,6 +51,16 @@ def plan(name: str, grid: Sequence[str], seeds: Sequence[int]) -> list[Planned]:
         raise StageError("two points of the grid have one name: they are equal, or differ in punctuation only")
     if len({one for of in found for one in values(of.sets, DATASET)}) > 1:
         raise StageError(f"-S {DATASET}: a study has one data set, as its runs are compared on the same test images")
+    return found
+
+
+def by_file(given: Sequence[str]) -> dict[str, list[str]]:
+    """Return the params `given`, in DVC's syntax, by their files. Raises StageError for one given twice."""
+    found = to_path_overrides(given)
+    for path, overrides in found.items():
+        keys = [of.partition("=")[0].lstrip("+") for of in overrides]
+        if twice := next((of for of in keys if keys.count(of) > 1), None):
+            raise StageError(f"-S {path}:{twice}: given twice; expected once, its values with commas between them")
     return found
 
 

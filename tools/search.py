@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import optuna
-from dvc.utils.cli_parse import to_path_overrides
 from dvc.utils.hydra import to_hydra_overrides
 from hydra.errors import HydraException
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -23,7 +22,7 @@ from stages.common import git, settings
 from stages.common.errors import StageError
 from stages.report import runs
 from tools import job
-from tools.planned import Planned, check, named
+from tools.planned import Planned, by_file, check, named
 from tools.slurm import Slurm
 
 CURVE = "plots/training.csv"
@@ -68,7 +67,7 @@ def space(given: Sequence[str]) -> tuple[list[str], dict[str, BaseDistribution]]
     """Return of the params `given`, in Hydra's syntax, those with one value, and the distributions of the others."""
     fixed: list[str] = []
     free: dict[str, BaseDistribution] = {}
-    for path, overrides in to_path_overrides(given).items():
+    for path, overrides in by_file(given).items():
         prefix = "" if path == str(settings.PARAMS) else f"{path}:"
         try:
             for override in to_hydra_overrides(overrides):

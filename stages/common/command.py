@@ -24,7 +24,7 @@ PR_SET_PDEATHSIG = 1  # of Linux's sys/prctl.h
 
 
 def run_stage(stage: str, **options: str) -> NoReturn:
-    """Run `main` of stages/STAGE/main.py and end the process: exit status 0 done, 1 failed, 130 interrupted.
+    """Run `main` of stages/STAGE/main.py and end the process: exit status 0 done, 1 failed, 130 or 143 interrupted.
 
     It fails, too, if something that dvc.yaml declares for the stage changes while it runs. Each of `options`, with
     its help text, is an option of the command line; `main` gets its value, None by default.
@@ -88,7 +88,7 @@ def run_tool(tool: str, description: str | None, add_arguments: Callable[[argpar
 
 
 def exit_status(main: Callable[[], int | None]) -> int:
-    """Return the exit status of `main`: what it returns, 1 with a message if it failed, 130 if interrupted."""
+    """Return the exit status of `main`: what it returns, 1 with a message if it failed, 130 or 143 if interrupted."""
     try:
         status = main() or 0
         sys.stdout.flush()
@@ -104,9 +104,13 @@ def exit_status(main: Callable[[], int | None]) -> int:
         return UNREAD
     except OSError as error:
         print(f"error: {error.filename or 'input/output'}: {error.strerror or error}", file=sys.stderr)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as signalled:
         print("interrupted: nothing half-written was left", file=sys.stderr)
-        return INTERRUPTED
+        return signalled.args[0] if signalled.args else INTERRUPTED
+    except Exception as error:
+        if not type(error).__module__.startswith("dvc."):
+            raise
+        print(f"error: DVC: {error}", file=sys.stderr)  # such as a broken .dvc/config.local
     return 1
 
 
@@ -118,9 +122,12 @@ def _imported(module: str) -> Any:
     return imported
 
 
+def _terminate(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt(128 + number)
+
+
 def _parser(module: str, description: str | None) -> argparse.ArgumentParser:
-    # SIGTERM unwinds the stack as Ctrl-C does, so that temporary files are removed.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    signal.signal(signal.SIGTERM, _terminate)  # as Ctrl-C: temporary files are removed, what is queued goes on
     sys.stdout, sys.stderr = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()  # None where the shell closes it
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr has it: where `…` cannot be printed, `\\u2026` is

@@ -19,12 +19,7 @@ Part = Literal["train", "t10k"]  # the training set and the test set, as MNIST's
 class Description(settings.Settings):
     """What a data set is, whatever its files: what the stages after download know of it."""
 
-    title: Annotated[str, Field(min_length=1)]
     noun: Annotated[str, Field(min_length=1)] = "image"  # for one of them; an s makes it several
-    about: str  # what it is, for the data card
-    missing: str = ""  # what it has not, for the data card
-    source: str  # a URL, or in words
-    licence: str
     shape: Annotated[list[Annotated[int, Field(ge=1, le=LARGEST_SIDE)]], Field(min_length=3, max_length=3)]
     classes: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=2, max_length=100)]
     drawing: Literal["centred", "plain", "none"]  # ink on black paper, centred as MNIST's or as it is; or a picture

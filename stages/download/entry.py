@@ -32,6 +32,11 @@ class File(settings.Settings):
 class Entry(raw.Description):
     """A data set: what raw.Description says, and one of `files`, `package` and `pictures`."""
 
+    title: Annotated[str, Field(min_length=1)]
+    about: str  # what it is, for the data card, as the next three
+    missing: str = ""  # what it has not
+    source: str  # a URL, or in words
+    licence: str
     digests: str = ""  # where those of the files are from, and whether somebody here ever downloaded them
     files: dict[Kind, File] = Field({})
     package: Literal["scikit-learn"] | None = None

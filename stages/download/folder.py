@@ -72,9 +72,9 @@ def listed(place: Path, pictures: Path) -> Folder:
                 of = path.relative_to(pictures).as_posix()
                 if not raw.is_name(of):
                     found.fault("a name with a control character, a line break, or bytes that are no UTF-8", ascii(of))
-                elif path.suffix.lower() not in SUFFIXES:
+                elif path.suffix.lower() not in SUFFIXES or not path.is_file():  # a pipe would be waited for
                     inside = "a folder in that of a class (only `train` and `test` have folders of classes)"
-                    found.fault(inside if path.is_dir() else "no PNG or JPEG by its name", of)
+                    found.fault(inside if path.is_dir() else "no file, or no PNG or JPEG by its name", of)
                 else:
                     found.labels[of] = label
                     if is_test:

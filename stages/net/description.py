@@ -5,7 +5,9 @@ import inspect
 import json
 import math
 import re
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import torch
@@ -14,6 +16,8 @@ from torch import nn
 
 from stages.net import layers
 
+PROJECT = Path(__file__).resolve().parent.parent.parent
+NO_NETS = {"stages", "site-packages"}  # folders
 Shape = tuple[int, ...]
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
@@ -92,10 +96,11 @@ def of_class(model: str, options: Options, shape: Shape, classes: int) -> nn.Mod
         raise ValueError(f"a list of layers, or `nets.FILE:CLASS`; got `{model}`")
     try:
         made = getattr(importlib.import_module(named[1]), named[2])(shape=shape, classes=classes, **options)
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"a class that can be made, with its keywords as `options`; `{model}`: {error}") from None
-    with torch.no_grad():
-        logits = made.eval()(torch.zeros(1, *shape))
+        with torch.no_grad():
+            logits = made.eval()(torch.zeros(1, *shape))
+    except (ImportError, AttributeError, TypeError, ValueError, LookupError, RuntimeError) as error:
+        what = f"a class that can be made, with its keywords as `options`, and computes images (1, {str(shape)[1:]}"
+        raise ValueError(f"{what}; `{model}`{line_of(error)}: {error}") from None
     if not isinstance(logits, torch.Tensor):
         raise ValueError(f"logits, a tensor; {model} makes {type(logits).__name__}")
     if logits.dtype != torch.float32:
@@ -105,6 +110,15 @@ def of_class(model: str, options: Options, shape: Shape, classes: int) -> nn.Mod
     if logits.shape != (1, classes):
         raise ValueError(f"logits (N, {classes}) of pixels (N, *{shape}); {model} makes {tuple(logits.shape)}")
     return made.train()
+
+
+def line_of(error: Exception | None = None) -> str:
+    """Return the line of a net in the project that runs now, or that raised `error`, in brackets; else nothing."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__) if error else traceback.extract_stack()):
+        path = Path(frame.filename)  # of Python's own, such as <frozen runpy>, is none
+        if path.is_absolute() and PROJECT in path.parents and not NO_NETS.intersection(path.relative_to(PROJECT).parts):
+            return f" ({path.relative_to(PROJECT)}, line {frame.lineno})"
+    return ""
 
 
 def of_lines(lines: list[str], shape: Shape, classes: int) -> layers.Sequential:

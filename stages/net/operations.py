@@ -18,10 +18,6 @@ PIXELS = 64  # about as many are added to all sums of a weight gradient at a tim
 Gradients = tuple[Tensor | None, list[Tensor]]  # of the values, if it is needed, and of the parameters
 
 
-class TooFewError(ValueError):
-    """Batch norm of one value has no variance."""
-
-
 class Operation:
     """One use of a layer."""
 
@@ -207,7 +203,7 @@ class BatchNorm(Operation):
         y = torch.empty_like(x)
         channels = channels_of(x, self.parameters[0])
         if x.numel() == channels:
-            raise TooFewError(f"got {tuple(x.shape)}, expected more than one value for each channel in batch norm")
+            raise ValueError(f"got {tuple(x.shape)}, expected more than one value for each channel in batch norm")
         self._mean, self._inverse = torch.empty(2, channels, dtype=torch.float64)
         self._sizes = (x.numel() // channels, channels)
         arrays = (x, y, *self.parameters, *self._state, self._mean, self._inverse)

@@ -18,7 +18,7 @@ import torch
 from matplotlib.figure import Figure
 from ruamel.yaml import YAML
 
-from stages.common import files, raw
+from stages.common import files, raw, settings
 from stages.net import exact, model
 from stages.report import comparison, embed, facts, pictures, runs, studies
 from stages.report.rans import embedded
@@ -101,6 +101,7 @@ def page(shown: list[Run], models: list[dict[str, Any] | None], compared: dict[s
         facts=known[-1],
         failures=facts.failures(shown[-1]),
         of=raw.describe(),
+        entry=settings.read(Path("datasets", shown[-1].dataset, "dataset.yaml")),
         models=models,
         compared=compared,
         counts=json.loads(Path("metrics/data.json").read_text(encoding="utf-8")),

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from stages.common import files
 from stages.common.errors import StageError
-from stages.net import description, exact, inference, layers, operations
+from stages.net import description, exact, inference, layers
 from stages.net.workers import Workers
 from stages.train import guard
 from stages.train.checkpoint import Checkpoint, decode
@@ -134,8 +134,8 @@ def why_inexact(recipe: Recipe, seed: int, data: Data) -> str:
     """Return what could give other bits on another run or computer; nothing if the promise holds.
 
     A copy of the net is made, trains on one shard and predicts it, while the guard looks at each of PyTorch's
-    operations. Raises StageError if the loss does not depend on one of the parameters, if the shards are too small for
-    batch norm, or if a buffer that no file keeps is not a constant.
+    operations. Raises StageError if the net cannot be trained, such as on shards that are too small for batch norm, if
+    the loss does not depend on one of the parameters, or if a buffer that no file keeps is not a constant.
     """
     if data.images.device.type != "cpu":
         return "a GPU computes it"
@@ -147,10 +147,11 @@ def why_inexact(recipe: Recipe, seed: int, data: Data) -> str:
         layers.draw_from(net, exact.generator(seed, "dropout"))
         try:
             logits = net(pixels)
-        except operations.TooFewError as error:
-            raise StageError(f"batch_size {recipe.batch_size}, shards {recipe.shards}: {error}") from None
-        loss = layers.cross_entropy(logits, data.labels[rows], recipe.label_smoothing, len(rows))
-        loss.backward()
+            loss = layers.cross_entropy(logits, data.labels[rows], recipe.label_smoothing, len(rows))
+            loss.backward()
+        except (RuntimeError, ValueError) as error:
+            what = f"batch_size {recipe.batch_size}, shards {recipe.shards}: a shard cannot be trained"
+            raise StageError(f"{what}{description.line_of(error)}: {error}") from None
         net.load_state_dict(again.state_dict())
         layers.draw_from(net, exact.generator(seed, "dropout"))
         other = "" if net(pixels).equal(logits) else "from the same state and draws, a net computes other logits"
@@ -203,9 +204,10 @@ def check_finite(net: nn.Module, measures: list[float], epoch: int, recipe: Reci
 
 def diverged(reason: str, recipe: Recipe) -> StageError:
     """Return the error of a training that went wrong for `reason`."""
-    return StageError(
-        f"the training diverged: {reason}; the recipe's learning_rate is {recipe.learning_rate}: take a smaller one"
-    )
+    named = f"learning_rate is {recipe.learning_rate}: take a smaller one"
+    if recipe.learning_rate * recipe.weight_decay > 1:  # above 2, the decay alone makes the weights grow
+        named = f"weight_decay is {recipe.weight_decay}, its {named}, or less weight decay"
+    return StageError(f"the training diverged: {reason}; the recipe's {named}")
 
 
 def write_curve(curve: Curve, batch_size: int, point: int) -> None:
