@@ -73,7 +73,8 @@ def main() -> None:
     files.write_json(METRICS, metrics | ({"exact": f"no: {inexact}"} if inexact else {}))
     unfinished.delete()
     accuracy = final["validation_accuracy"]
-    print(f"{model.MODEL}: validation accuracy {accuracy:.2%}, weights {digest[:METRICS_DIGITS]} ({versions})")
+    print(f"trained with {versions}")
+    print(f"{model.MODEL}: validation accuracy {accuracy:.2%}, weights {digest[:METRICS_DIGITS]}")
 
 
 def find(device: Literal["cpu", "cuda"]) -> torch.device:
