@@ -66,11 +66,12 @@ def test_the_progress_of_a_training_on_a_terminal(finished: Clone, tmp_path: Pat
     lines = on_a_terminal(clone, "dvc", "repro", "--force", "--single-item", "train")
     assert max(map(len, lines)) <= COLUMNS
     (first,) = (place for place, line in enumerate(lines) if line.startswith("epoch 0/2: train_loss "))
-    *epochs, bar, last = lines[first : first + 5]
+    *epochs, bar, versions, last = lines[first : first + 6]
     assert [line.split(":")[0] for line in epochs] == ["epoch 0/2", "epoch 1/2", "epoch 2/2"]
     accuracy = f"{float(epochs[2].split()[-1]):.2%}"
     said = rf"epoch 2/2, loss \d\.\d{{3}}, validation accuracy {accuracy}"
     assert re.fullmatch(rf"{said} █{{10,}} 8/8 steps, .* left", bar), bar
+    assert versions.startswith("trained with Python 3.")
     assert re.fullmatch(rf"models/model\.pt: validation accuracy {accuracy}, weights [0-9a-f]{{12}}", last), last
 
 
