@@ -205,7 +205,7 @@ def test_what_made_a_training_diverge_is_named() -> None:
     """The learning rate; and the weight decay where that alone may be why."""
     small, large = (Recipe(**{**RECIPE, "learning_rate": 0.02, "weight_decay": decay}) for decay in (0.01, 1e4))
     assert str(fit.diverged("a", small)).endswith("; the recipe's learning_rate is 0.02: take a smaller one")
-    named = "weight_decay is 10000.0, its learning_rate is 0.02: take a smaller one, or less weight decay"
+    named = "learning_rate is 0.02: take a smaller one, or less weight_decay, which is 10000.0"
     assert str(fit.diverged("a", large)).endswith(f"; the recipe's {named}")
 
 

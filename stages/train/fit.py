@@ -204,10 +204,10 @@ def check_finite(net: nn.Module, measures: list[float], epoch: int, recipe: Reci
 
 def diverged(reason: str, recipe: Recipe) -> StageError:
     """Return the error of a training that went wrong for `reason`."""
-    named = f"learning_rate is {recipe.learning_rate}: take a smaller one"
+    advice = f"the recipe's learning_rate is {recipe.learning_rate}: take a smaller one"
     if recipe.learning_rate * recipe.weight_decay > 1:  # above 2, the decay alone makes the weights grow
-        named = f"weight_decay is {recipe.weight_decay}, its {named}, or less weight decay"
-    return StageError(f"the training diverged: {reason}; the recipe's {named}")
+        advice += f", or less weight_decay, which is {recipe.weight_decay}"
+    return StageError(f"the training diverged: {reason}; {advice}")
 
 
 def write_curve(curve: Curve, batch_size: int, point: int) -> None:
