@@ -87,6 +87,7 @@ def test_cross_entropy_is_pytorchs() -> None:
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
     for ours, theirs in zip(*(torch.autograd.grad(of, logits) for of in (loss, expected)), strict=True):
         torch.testing.assert_close(ours, theirs)
+    assert layers.cross_entropy(logits.double(), labels, 0.2, 50).dtype == torch.float32  # a step adds it to a vector
 
 
 NET = [
@@ -383,6 +384,7 @@ def test_a_sequential_follows_its_layers() -> None:
         layers.Flatten(),
         layers.Linear(2, 1),
         layers.Sequential(layers.ReLU(), layers.Flatten()),
+        nn.Sequential(layers.Flatten(), layers.Flatten()),
         layers.Sequential(layers.Linear(2, 2), layers.ReLU(), layers.Linear(2, 1)),
     ],
 )

@@ -167,10 +167,13 @@ class Frozen(nn.Module):
         return logits
 
 
-def test_batch_norm_that_stays_in_evaluation_mode_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With one message, before the first step."""
-    said = "batch_size 8, shards 1: a shard cannot be trained: batch norm in evaluation mode has no gradient"
+def test_what_fails_in_training_alone_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as batch norm that stays in evaluation mode: with one message, before the first step."""
+    said = "batch_size 8, shards 1: a shard cannot be trained: NotImplementedError: batch norm in evaluation"
     with pytest.raises(StageError, match=said):
+        why_inexact(monkeypatch, Frozen)
+    monkeypatch.setattr(Frozen, "forward", lambda net, pixels: {False: torch.zeros(1, 10)}[net.training])
+    with pytest.raises(StageError, match=r"a shard cannot be trained \(tests/.*, line \d+\): KeyError: True"):
         why_inexact(monkeypatch, Frozen)
 
 
@@ -266,6 +269,7 @@ class Odd(nn.Module):
 
     def forward(self, pixels: Tensor) -> Any:
         """Return logits (N, classes), or what `kind` says."""
+        assert self.kind != "failing", "mine"
         if self.kind == "empty":
             return pixels.flatten(1)[:, : self.classes]
         logits = self.last(pixels.flatten(1))
@@ -279,8 +283,9 @@ class Odd(nn.Module):
         ("half", "expected parameters of float32; nets.odd:Odd has others: extra"),
         (
             "narrow",
-            r"expected .*; `nets.odd:Odd` \(tests/.*, line \d+\): got values \(1, 784\), expected 99 for",
+            r"expected .*; `nets.odd:Odd` \(tests/.*, line \d+\): RuntimeError: got values \(1, 784\), expected 99",
         ),
+        ("failing", r"expected .*; `nets.odd:Odd` \(tests/.*, line \d+\): AssertionError: mine"),
         ("tuple", "expected logits, a tensor; nets.odd:Odd makes tuple"),
         ("double", "expected logits of float32; nets.odd:Odd makes torch.float64"),
     ],

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from stages.common import command
 from tests.conftest import Clone
 
 STAGES = ["download", "split", "train", "evaluate", "report"]
@@ -154,6 +155,16 @@ def test_every_plot_is_shown(finished: Clone) -> None:
         (view,) = plots["data"][name]
         content = json.loads(view["content"]) if isinstance(view["content"], str) else view["content"]
         assert content["data"]["values"], name
+
+
+@pytest.mark.parametrize(("arguments", "status"), [((), 130), (("by a library, with a text",), 130), ((143,), 143)])
+def test_an_interrupt_is_an_exit_status(arguments: tuple[int | str, ...], status: int) -> None:
+    """That of SIGINT, whoever raises it; of SIGTERM, its own."""
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt(*arguments)
+
+    assert command.exit_status(interrupted) == status
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

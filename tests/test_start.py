@@ -65,7 +65,7 @@ def test_stale_bytecode_is_not_run(finished: Clone, tmp_path: Path) -> None:
     edit_unnoticed(clone.path / "stages/split/main.py", '{"images": {part', '{"imagos": {part')
     clone.run(sys.executable, "-m", "stages.split")
     assert '"imagos"' in (clone.path / "metrics/data.json").read_text()
-    edit_unnoticed(clone.path / "stages/common/command.py", "INTERRUPTED = 130", "INTERRUPTED = 131")
+    edit_unnoticed(clone.path / "stages/common/command.py", "= 130, 143", "= 131, 143")
     refused = clone.run(sys.executable, "-m", "stages.split", status=1)
     assert "command.cpython" in refused.stderr
     assert "of another source; delete it and run again" in refused.stderr

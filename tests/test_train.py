@@ -197,7 +197,7 @@ def test_the_curve_starts_at_the_untrained_net(data: fit.Data) -> None:
 def test_shards_too_small_for_batch_norm_are_refused(data: fit.Data) -> None:
     """One value of a channel has no variance."""
     recipe = Recipe(**{**RECIPE, "model": ["linear 32", "batch_norm", "linear 10"], "batch_size": 5, "shards": 4})
-    with pytest.raises(StageError, match=r"batch_size 5, shards 4: a shard cannot be trained: got \(1, 32, 1, 1\), "):
+    with pytest.raises(StageError, match=r"batch_size 5, shards 4: a shard cannot be trained: ValueError: got \(1, 32"):
         fit.why_inexact(recipe, 0, data)
 
 

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from stages.common import environment, git
 from stages.common.errors import StageError
 
-INTERRUPTED = 130  # 128 and the number of SIGINT, as shells have it
+INTERRUPTED, TERMINATED = 130, 143  # 128 and the number of SIGINT or SIGTERM, as shells have it
 UNREAD = 141  # of SIGPIPE
 EXTRAS = {"onnx": "onnx", "onnxscript": "onnx", "optuna": "search"}  # of pyproject.toml, by package
 PR_SET_PDEATHSIG = 1  # of Linux's sys/prctl.h
@@ -106,7 +106,7 @@ def exit_status(main: Callable[[], int | None]) -> int:
         print(f"error: {error.filename or 'input/output'}: {error.strerror or error}", file=sys.stderr)
     except KeyboardInterrupt as signalled:
         print("interrupted: nothing half-written was left", file=sys.stderr)
-        return signalled.args[0] if signalled.args else INTERRUPTED
+        return TERMINATED if TERMINATED in signalled.args else INTERRUPTED
     except Exception as error:
         if not type(error).__module__.startswith("dvc."):
             raise
@@ -123,7 +123,7 @@ def _imported(module: str) -> Any:
 
 
 def _terminate(number: int, frame: object) -> NoReturn:
-    raise KeyboardInterrupt(128 + number)
+    raise KeyboardInterrupt(TERMINATED)
 
 
 def _parser(module: str, description: str | None) -> argparse.ArgumentParser:

@@ -44,7 +44,8 @@ class Apply(Function):
         ctx.operations = operations
         ctx.save_for_backward(values, *parameters)
         made = forward(now, operations, values)
-        return made.clone() if made._is_view() else made  # PyTorch would let nobody change a view in place
+        # PyTorch would let nobody change a view, or what went in, in place
+        return made.clone() if made._is_view() or made is values else made
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:

@@ -98,9 +98,9 @@ def of_class(model: str, options: Options, shape: Shape, classes: int) -> nn.Mod
         made = getattr(importlib.import_module(named[1]), named[2])(shape=shape, classes=classes, **options)
         with torch.no_grad():
             logits = made.eval()(torch.zeros(1, *shape))
-    except (ImportError, AttributeError, TypeError, ValueError, LookupError, RuntimeError) as error:
+    except Exception as error:
         what = f"a class that can be made, with its keywords as `options`, and computes images (1, {str(shape)[1:]}"
-        raise ValueError(f"{what}; `{model}`{line_of(error)}: {error}") from None
+        raise ValueError(f"{what}; `{model}`{line_of(error)}: {type(error).__name__}: {error}") from None
     if not isinstance(logits, torch.Tensor):
         raise ValueError(f"logits, a tensor; {model} makes {type(logits).__name__}")
     if logits.dtype != torch.float32:

@@ -207,7 +207,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float, count:
     if on_kernels(logits):
         return autograd.CrossEntropy.apply(logits, labels, label_smoothing, count)
     loss = nn.functional.cross_entropy(logits, labels, reduction="sum", label_smoothing=label_smoothing)
-    return loss / count
+    return (loss / count).float()
 
 
 def draw_from(net: nn.Module, random: torch.Generator) -> None:

@@ -149,13 +149,13 @@ def why_inexact(recipe: Recipe, seed: int, data: Data) -> str:
             logits = net(pixels)
             loss = layers.cross_entropy(logits, data.labels[rows], recipe.label_smoothing, len(rows))
             loss.backward()
-        except (RuntimeError, ValueError) as error:
+            net.load_state_dict(again.state_dict())
+            layers.draw_from(net, exact.generator(seed, "dropout"))
+            other = "" if net(pixels).equal(logits) else "from the same state and draws, a net computes other logits"
+            inference.predict(net, data.images[rows], Workers(1))
+        except Exception as error:
             what = f"batch_size {recipe.batch_size}, shards {recipe.shards}: a shard cannot be trained"
-            raise StageError(f"{what}{description.line_of(error)}: {error}") from None
-        net.load_state_dict(again.state_dict())
-        layers.draw_from(net, exact.generator(seed, "dropout"))
-        other = "" if net(pixels).equal(logits) else "from the same state and draws, a net computes other logits"
-        inference.predict(net, data.images[rows], Workers(1))
+            raise StageError(f"{what}{description.line_of(error)}: {type(error).__name__}: {error}") from None
     if idle := [name for name, parameter in net.named_parameters() if parameter.grad is None]:
         raise StageError(f"{recipe.model}: the loss has no gradient for {', '.join(idle)}; remove what is not trained")
     saved, changed = net.state_dict(), dict(net.named_buffers())
