@@ -244,6 +244,11 @@ def test_what_cannot_be_compared(compared: Clone, tmp_path: Path) -> None:
     assert "mnist, the workspace has 500 of digits; compare runs on one data set" in refusal(compared, "main~1")
     assert "quick-1: one run alone has no spread; name two or more" in refusal(compared, "--seeds", "quick-1")
     clone = compared.copy(tmp_path / "clone")
+    drawn_anew = clone.path / "datasets/digits/test.txt"  # as that of a data set of pictures
+    drawn_anew.write_text("0/1.png\n")
+    said = "HEAD has 500 of digits, the workspace has 500 of digits; compare runs on one data set, with one `test.txt`"
+    assert said in refusal(clone, "HEAD")
+    drawn_anew.unlink()
     older = json.loads((clone.path / "metrics/evaluate.json").read_text())
     del older["loss"]
     (clone.path / "metrics/evaluate.json").write_text(json.dumps(older))

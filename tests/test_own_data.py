@@ -314,9 +314,13 @@ def test_a_folder_elsewhere_is_copied(clone: Clone) -> None:
     assert sorted(path.name for path in place.iterdir()) == ["dataset.yaml", "pictures", "test.txt"]
     assert "datasets/own: is there already; to add pictures, copy them to" in clone.run(*own_data, status=1).stderr
     assert "datasets/mnist: is there already; for another" in clone.run(*own_data, "--name", "mnist", status=1).stderr
-    clone.run(*own_data, "--name", "other")
+    (clone.path / "data/other").symlink_to(own)
+    clone.run(*DATASET[:-1], "data/other")
     assert (clone.path / "datasets/other/test.txt").read_bytes() == (place / "test.txt").read_bytes()
+    status = ("git", "status", "--short", "--untracked-files=all", "datasets")
+    assert "pictures/" not in clone.run(*status).stdout  # git never gets them, not even after `git rm -r datasets/own`
     clone.run("dvc", "add", "datasets/own/pictures")
+    assert "?? datasets/own/pictures.dvc\n" in clone.run(*status).stdout
     clone.replace("params.yaml", "dataset: made", "dataset: own")
     clone.run("dvc", "repro", "split")
     assert [np.bincount(arrays(clone, part)[1]).tolist() for part in ("train", "t10k")] == [[80] * 3, [20] * 3]

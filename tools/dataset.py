@@ -103,7 +103,7 @@ def places(given: Path, name: str | None) -> tuple[Path, Path]:
     if given.name == "pictures" and whole.parent != home:
         whole = given.parent.resolve()
     is_entry = whole.parent == home
-    own = whole.name if is_entry else given.resolve().name
+    own = whole.name if is_entry else (given if given.is_symlink() else given.resolve()).name
     name = own if name is None else name
     if not re.fullmatch("[A-Za-z][A-Za-z0-9_-]*", name) or name.lower() in WORDS:
         raise errors.StageError(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from stages.common.errors import StageError
-from stages.report.runs import CONFIDENCE, Run, check_model, differing, raw_data
+from stages.report.runs import CONFIDENCE, Run, check_model, differing, raw_data, test_list
 
 
 def compare(first: Run, second: Run) -> dict[str, Any]:
@@ -73,8 +73,8 @@ def check_same_test_set(runs: list[Run]) -> None:
         check_model(run)
     first = runs[0]
     for other in runs[1:]:
-        if other.dataset != first.dataset or not np.array_equal(
-            other.predictions["actual"], first.predictions["actual"]
-        ):
+        same = np.array_equal(other.predictions["actual"], first.predictions["actual"])
+        if not same or other.dataset != first.dataset or test_list(other) != test_list(first):
             both = (f"{run.name} has {len(run.predictions):,} of {run.dataset}" for run in (first, other))
-            raise StageError(f"predictions of other test images: {', '.join(both)}; compare runs on one data set")
+            advice = "compare runs on one data set, with one `test.txt` if it has one"
+            raise StageError(f"predictions of other test images: {', '.join(both)}; {advice}")

@@ -157,6 +157,11 @@ def raw_data(run: Run) -> str:
     return b"".join(_of_lock(run.commit, rb"- path: data/raw\n +hash: md5\n +md5: (\S+)")[:1]).decode()
 
 
+def test_list(run: Run) -> bytes | None:
+    """Return the names of the test pictures of `run`; None if its data set has no list of them."""
+    return _contents(run.commit, [Path("datasets", run.dataset, "test.txt")])[0]
+
+
 def experiments() -> list[Run]:
     """Return the runs of all experiments of HEAD, but for those that ended before anything was measured.
 
