@@ -129,6 +129,18 @@ def test_the_page_against_a_revision(finished: Clone, browser: Browser, tmp_path
     assert "nowhere: no such revision" in failed.stderr
 
 
+def test_the_page_of_a_data_set_of_which_nothing_is_missing(
+    finished: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An entry without `missing` has a data card without that part."""
+    clone = finished.copy(tmp_path / "clone")
+    monkeypatch.chdir(clone.path)
+    assert "What is missing" in page([runs.load(None)], [model.read()]).decode()
+    entry = clone.path / "datasets/digits/dataset.yaml"
+    entry.write_text(re.sub(r"^missing:.*\n(?: .*\n)*", "", entry.read_text(), flags=re.MULTILINE))
+    assert "What is missing" not in page([runs.load(None)], [model.read()]).decode()
+
+
 def test_the_page_of_a_training_on_a_gpu(finished: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
     """It claims no equal bits, and names the GPU."""
     monkeypatch.chdir(finished.path)

@@ -69,9 +69,10 @@ def main(arguments: argparse.Namespace) -> None:
     columns = shutil.get_terminal_size((100, 0)).columns
     share = (columns - 2 * (len(widths) - 1)) / sum(widths)  # two blanks part two columns
     form, most = ("github", None) if arguments.md else ("simple", [max(1, int(share * width)) for width in widths])
-    special = r"[\\`*|<]" if arguments.md else "(?!)"  # names may have what Markdown reads as the end of a cell
-    # With a blank, which is not shown: a name `False` alone would be True in a table of tabulate's
-    header, *rows = ([re.sub(special, r"\\\g<0>", cell) + " " for cell in row] for row in (header, *rows))
+    if arguments.md:  # names may have what Markdown reads as the end of a cell, or as HTML
+        header, *rows = ([re.sub(r"([\\`*|<])", r"\\\1", cell) for cell in row] for row in (header, *rows))
+    # A blank, which is not shown, at the end: a name `False` alone would be True in a table of tabulate's
+    header, *rows = ([f"{cell} " for cell in row] for row in (header, *rows))
     print(tabulate(rows, header, form, maxcolwidths=most, maxheadercolwidths=most, disable_numparse=True))
     for line in ["", *verdict.splitlines()]:
         print(line if arguments.md else textwrap.fill(line, columns, break_on_hyphens=False))

@@ -37,7 +37,8 @@ def confusion(counts: np.ndarray, names: list[str]) -> Figure:
 
     More than NUMBERED classes have no numbers: the colours alone are legible.
     """
-    classes, numbered, upright = len(counts), len(counts) <= NUMBERED, max(map(len, names)) > 2
+    classes, numbered = len(counts), len(counts) <= NUMBERED
+    upright = max(map(len, names)) > 2
     errors = counts * (1 - np.eye(classes, dtype=counts.dtype))
     figure = Figure(figsize=(WIDTH, WIDTH * 0.95), layout="constrained")
     axes = figure.add_subplot()
@@ -70,7 +71,8 @@ def shortened(names: list[str]) -> list[str]:
     written = get_font(findfont("DejaVu Sans")).get_charmap().keys()
     names = [name if written >= set(map(ord, name)) else f"class {place}" for place, name in enumerate(names)]
     short = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in names]
-    return [of if short.count(of) == 1 else f"{at} {names[at]}"[: LONGEST - 1] + "…" for at, of in enumerate(short)]
+    placed = [f"{place} {name}"[: LONGEST - 1] + "…" for place, name in enumerate(names)]
+    return [of if short.count(of) == 1 else other for of, other in zip(short, placed, strict=True)]
 
 
 def training(curve: np.ndarray) -> Figure:
@@ -108,7 +110,8 @@ def grid(images: np.ndarray, captions: list[str], ink: bool) -> Figure:
     rows, lines = max(1, -(-len(images) // COLUMNS)), "".join(captions[:1]).count("\n") + 1
     side, text = WIDTH / COLUMNS, 0.15 * lines + 0.08  # inches
     high = side * images.shape[1] / images.shape[2]
-    figure = Figure(figsize=(WIDTH, height := rows * (high + text)))
+    height = rows * (high + text)
+    figure = Figure(figsize=(WIDTH, height))
     axes = figure.add_axes((0, 0, 1, 1))  # one for all, in inches: axes for each image take five times as long
     for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
         left, top = place % COLUMNS * side, place // COLUMNS * (high + text)

@@ -61,10 +61,8 @@ def main() -> None:
         net, curve = fit(chosen, train.seed, images, workers, processes, unfinished)
     if processes.rank > 0:
         return  # the first process writes for all
-    environment = exact.environment(device)
-    versions = f"Python {environment['python']}, PyTorch {environment['torch']}, NumPy {environment['numpy']}"
-    if not inexact:  # no version decides anything, and the file is the same with any
-        environment = {"device": environment["device"]}
+    ran = exact.environment(device)
+    environment = ran if inexact else {"device": ran["device"]}  # of an exact run, no version decides anything
     origin = {"recipe": train.recipe, "model": chosen.model, "options": chosen.options, "data": data.model_dump()}
     digest = model.write(origin | {"environment": environment | {"exact": not inexact}}, net)
     final = dict(zip(MEASURES, curve.epochs[-1][2:], strict=True))
@@ -73,7 +71,7 @@ def main() -> None:
     files.write_json(METRICS, metrics | ({"exact": f"no: {inexact}"} if inexact else {}))
     unfinished.delete()
     accuracy = final["validation_accuracy"]
-    print(f"trained with {versions}")
+    print(f"trained with Python {ran['python']}, PyTorch {ran['torch']}, NumPy {ran['numpy']}")
     print(f"{model.MODEL}: validation accuracy {accuracy:.2%}, weights {digest[:METRICS_DIGITS]}")
 
 
