@@ -28,6 +28,11 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name bytes by their argument: a gzip file has the second of its making, and pytest-xdist needs the same ids."""
+    return argname if isinstance(val, bytes) else None
+
+
 class Clone:
     """A clone of the project, and the commands that a user types in it."""
 

@@ -36,6 +36,12 @@ def test_functions_fit_a_screen() -> None:
                 assert function.end_lineno - function.lineno < 50, f"{path}: {function.name}"
 
 
+def test_names_of_tests_can_be_read(request: pytest.FixtureRequest) -> None:
+    """A test's id has no bytes in it, and fits a line: pytest -n 2 needs the same ids in both of its processes."""
+    for item in request.session.items:
+        assert item.name.isprintable() and "\\x" not in item.name and len(item.name) < 200, item.name
+
+
 def step(name: str) -> tuple[str, ...]:
     """Return a step of the workflow as the command that GitHub makes of it."""
     workflow = YAML(typ="safe").load(WORKFLOW.read_text())
