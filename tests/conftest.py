@@ -161,7 +161,7 @@ def line_with(process: "subprocess.Popen[str]", text: str, stream: str = "stdout
         if text in line:
             return str(line)
         said.append(line)
-    raise AssertionError(f"{process.args} ended with {process.wait()}, and without {text!r}:\n{''.join(said[-50:])}")
+    raise AssertionError(f"{process.args!r} ended with {process.wait()}, and without {text!r}:\n{''.join(said[-50:])}")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -250,8 +250,8 @@ def on_mnist(mirror: Path, origin: Clone, shared: Shared) -> Clone:
 
     def build(place: Path) -> None:
         clone = origin.clone(place / "project")
-        environment = {"MNIST_MIRROR": str(mirror), "OMP_NUM_THREADS": "2"}
-        clone.run("dvc", "repro", seconds=3 * SECONDS, **environment)  # of all the tests, the longest run
+        longest = 3 * SECONDS  # of all the tests, the longest run
+        clone.run("dvc", "repro", seconds=longest, MNIST_MIRROR=str(mirror), OMP_NUM_THREADS="2")
 
     return shared("mnist", build)
 

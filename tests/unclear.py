@@ -8,6 +8,7 @@ Needs models/model.pt and data/raw (`dvc repro`). Prints a table in Markdown.
 import string
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -59,7 +60,7 @@ def answered(net: torch.nn.Module, pictures: Iterable[np.ndarray]) -> list[list[
     with Workers(available()) as workers:
         images = torch.from_numpy(np.stack([image for places in found for image, _ in places]))
         rows = iter(inference.predict(net, images, workers).double().softmax(1).numpy())
-    answers = [{"digits": [{"box": box} for _, box in places]} for places in found]
+    answers: list[dict[str, Any]] = [{"digits": [{"box": box} for _, box in places]} for places in found]
     for answer in answers:
         predict.name_digits(answer, rows)
     return [[of["digit"] for of in answer["digits"]] if "error" not in answer else [] for answer in answers]
@@ -100,13 +101,13 @@ def shapes(random: np.random.Generator) -> Iterator[np.ndarray]:
     for number in range(20):
         points = random.uniform(10, 90, (7, 2))
         outlines[f"scribble {number}"] = [tuple(of) for of in points]
-    for points in outlines.values():
-        scaled = [(x * SIDE / 100, y * SIDE / 100) for x, y in points]
+    for outline in outlines.values():
+        scaled = [(x * SIDE / 100, y * SIDE / 100) for x, y in outline]
         for width in (6, 14, 24):
             image = Image.new("L", (SIDE, SIDE), 255)
             ImageDraw.Draw(image).line(scaled, fill=0, width=width, joint="curve")
             yield np.asarray(image)
-        if points[0] == points[-1]:
+        if outline[0] == outline[-1]:
             image = Image.new("L", (SIDE, SIDE), 255)
             ImageDraw.Draw(image).polygon(scaled, fill=0)
             yield np.asarray(image)

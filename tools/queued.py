@@ -16,6 +16,7 @@ from dvc.repo import Repo
 from dvc.repo.experiments.queue.base import QueueEntry
 from dvc.repo.experiments.queue.celery import LocalCeleryQueue
 
+from stages.common import environment
 from stages.common.errors import StageError
 from tools.planned import Planned
 
@@ -30,7 +31,7 @@ class Queue:
         self._names, self._jobs = {of.name for of in planned}, jobs
         self._next_check = 0.0
         if jobs > 1:
-            os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // jobs)))
+            os.environ.setdefault("OMP_NUM_THREADS", str(max(1, environment.cores() // jobs)))
 
     def submit(self, missing: Sequence[Planned]) -> None:
         """Queue `missing` and start the queue. What had failed under their names is forgotten."""

@@ -36,6 +36,11 @@ def neutralise() -> None:
     _load_from_source()
 
 
+def cores() -> int:
+    """Return how many cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS has none
+
+
 class _FromSource(SourceFileLoader):
     def path_stats(self, path: str) -> dict[str, float]:
         raise OSError  # without them Python neither reads bytecode nor writes it

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from stages.common import environment
 from stages.common.errors import StageError
 
 Piece = TypeVar("Piece")
@@ -21,7 +22,7 @@ def available() -> int:
     """Return how many workers to use: OMP_NUM_THREADS, or else the cores that this process may run on."""
     threads = os.environ.get("OMP_NUM_THREADS")
     if threads is None:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return environment.cores()
     if not threads.isdecimal() or int(threads) < 1:
         raise StageError(f"OMP_NUM_THREADS: got {threads!r}, expected a whole number of threads, at least 1")
     return int(threads)

@@ -113,7 +113,7 @@ def images_a_second(recipe: recipes.Recipe, threads: int, steps: int) -> float:
     optimizer = make_optimizer(recipe, as_vector(net))
     start = 0.0
     with Workers(threads) as workers, Processes(CPU, "") as processes:
-        gradient = sharded_gradient(recipe, net, data, workers, processes)
+        gradient = sharded_gradient(recipe, net, data.images, workers, processes)
         for step, _ in enumerate(train_epoch(recipe, 0, 1, data, gradient, optimizer), start=1):
             if step == 5:
                 start = time.perf_counter()

@@ -52,7 +52,8 @@ def target_of(cpu: str, features: dict[str, bool]) -> Target:
         return Target(cpu, text, lanes=16, registers=32)
     if features.get("avx"):
         return Target(cpu, text, lanes=8, registers=16)
-    return Target(cpu, text, lanes=4, registers=32 if "aarch64" in llvm.get_process_triple() else 16)
+    of_arm = llvm.get_process_triple().startswith(("aarch64", "arm64"))  # the second is what macOS calls it
+    return Target(cpu, text, lanes=4, registers=32 if of_arm else 16)
 
 
 def host() -> Target:
