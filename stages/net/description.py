@@ -115,8 +115,8 @@ def of_class(model: str, options: Options, shape: Shape, classes: int) -> nn.Mod
 def line_of(error: Exception | None = None) -> str:
     """Return the line of a net in the project that runs now, or that raised `error`, in brackets; else nothing."""
     for frame in reversed(traceback.extract_tb(error.__traceback__) if error else traceback.extract_stack()):
-        path = Path(frame.filename)  # of Python's own, such as <frozen runpy>, is none
-        if path.is_absolute() and PROJECT in path.parents and not NO_NETS.intersection(path.relative_to(PROJECT).parts):
+        path = Path(frame.filename)
+        if PROJECT in path.parents and not NO_NETS.intersection(path.relative_to(PROJECT).parts):
             return f" ({path.relative_to(PROJECT)}, line {frame.lineno})"
     return ""
 

@@ -37,7 +37,7 @@ class Checkpoint:
     def read(self) -> bytes:
         """Return the state that `save` wrote, for `decode`; nothing if there is none.
 
-        A damaged file is named on stderr, and deleted.
+        A damaged file is named on stderr; the next `save` replaces it.
         """
         files.remove_stale(FOLDER)
         if not self._path.is_file():
@@ -45,8 +45,7 @@ class Checkpoint:
         content = self._path.read_bytes()
         digest, state = content[:DIGEST_SIZE], content[DIGEST_SIZE:]
         if hashlib.sha256(state).digest() != digest:
-            print(f"warning: {self._path}: damaged and deleted; the training begins anew", file=sys.stderr)
-            self.delete()
+            print(f"warning: {self._path}: damaged; the training begins anew", file=sys.stderr)
             return b""
         return state
 
