@@ -160,6 +160,14 @@ def test_a_damaged_model_is_named(
         model.read()
 
 
+def test_a_model_of_an_older_version_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One without `options`, which a recipe did not have once: what to do is said."""
+    monkeypatch.chdir(tmp_path)
+    model.write({"recipe": "old", "model": TINY}, description.build(TINY, {}, (1, 28, 28), 10))
+    with pytest.raises(StageError, match=r"model\.pt: written by an older version of this project; run `dvc repro`"):
+        model.read()
+
+
 def test_the_draws_are_known() -> None:
     """Weights follow from the generator alone, lie within 1 / sqrt(inputs), and their digest is this on every CPU."""
     net = description.build(TINY, {}, (1, 28, 28), 10)

@@ -37,7 +37,7 @@ def read() -> dict[str, Any]:
     if not MODEL.is_file():
         raise StageError(f"{MODEL}: not found; run `dvc repro` or `dvc pull` first")
     model = parse(MODEL.read_bytes(), str(MODEL))
-    if "model" not in model:
+    if "options" not in model:
         raise StageError(f"{MODEL}: written by an older version of this project; run `dvc repro`")
     return model
 
