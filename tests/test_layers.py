@@ -271,6 +271,7 @@ def test_the_guard_names_what_is_not_exact() -> None:
         (lambda values: nn.functional.leaky_relu(values - 0.5, 0.1) ** 2 + values.square() ** 1, ""),
         (lambda values: values * values.max().item(), ""),
         (lambda values: values**0.5, "pow"),
+        (lambda values: values ** torch.full((8,), 2), "pow"),
         (lambda values: values * torch.arange(0, 0.8, 0.1), "arange"),
         (lambda values: torch.rsub(values, 1, alpha=3), "rsub"),
         (lambda values: torch.add(values, 0.3, alpha=0.1), "add"),

@@ -1,5 +1,6 @@
 """Data sets of the table and folders of one's own: made files and pictures, with exact answers."""
 
+import argparse
 import csv
 import functools
 import gzip
@@ -34,6 +35,7 @@ from stages.train.recipe import Recipe
 from tests.conftest import PROJECT, Clone, Shared
 from tests.steps import Unsaved
 from tests.test_page import opened
+from tools import dataset
 
 DATASET = (sys.executable, "-m", "tools.dataset", "datasets/made")
 DOWNLOAD, SPLIT = ((sys.executable, "-m", f"stages.{stage}") for stage in ("download", "split"))
@@ -287,7 +289,22 @@ def test_the_name_of_a_data_set(clone: Clone) -> None:
     assert "no such folder" in clone.run(*DATASET[:-1], "datasets/nope", status=1).stderr
     (clone.path / "datasets/flat/cat").mkdir(parents=True)
     assert "datasets/flat/pictures/CLASS" in clone.run(*DATASET[:-1], "datasets/flat", status=1).stderr
-    assert "expected 0 to 4294967295" in clone.run(*DATASET, "--seed", "-1", status=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "values", "expected"),
+    [
+        ("size", (0, 65), "1 to 64 pixels"),
+        ("test", (0.0, 1.0, float("nan")), "a share between 0 and 1"),
+        ("seed", (-1, 2**32), "0 to 4294967295"),
+    ],
+)
+def test_an_option_out_of_range_is_refused(option: str, values: tuple[float, ...], expected: str) -> None:
+    """Before anything is read."""
+    for value in values:
+        options = {"name": None, "size": None, "test": 0.2, "seed": 0, option: value}
+        with pytest.raises(StageError, match=rf"^--{option}: got {value}, expected {expected}$"):
+            dataset.main(argparse.Namespace(folder=Path("nowhere"), **options))
 
 
 def test_a_folder_elsewhere_is_copied(clone: Clone) -> None:
@@ -390,6 +407,7 @@ def test_a_data_set_stays_in_the_folder_of_data_sets(clone: Clone) -> None:
     for again in ("pictures", "datasets/pictures", "datasets/pictures/pictures"):
         clone.run(*DATASET[:-1], again)
     clone.run(*DATASET[:-1], "datasets/pictures", "--name", "other")
+    clone.run(*DATASET[:-1], "datasets/other/pictures")
     files = [
         sorted(path.relative_to(place) for path in place.rglob("*"))
         for place in (clone.path / "datasets/pictures", clone.path / "datasets/other")
@@ -506,6 +524,23 @@ def test_the_shape_follows_from_the_pictures(clone: Clone) -> None:
     assert shape() == ([1, 20, 30], "plain")
     Image.new("RGB", (30, 20), "red").save(place / "red/000.png")
     assert shape("--size", "32") == ([3, 20, 30], "none")
+
+
+def test_what_is_made_of_light_pictures_of_one_large_size(tmp_path: Path) -> None:
+    """They are scaled down, and nobody can draw such; a class whose one group is not drawn has no test part."""
+    lines = ["file,group"]
+    for number in range(20):
+        name = f"{'ab'[number % 2]}/{number}.png"
+        (tmp_path / "pictures" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (65, 9), 200).save(tmp_path / "pictures" / name)
+        lines.append(f"{name},{'a' if name[0] == 'a' else number}")
+    (tmp_path / "groups.csv").write_text("\n".join(lines))
+    found = folder.listed(tmp_path, tmp_path / "pictures")
+    assert dataset.shape_of(found, 32) == [1, 32, 32]
+    dataset.write(found, tmp_path, [1, 9, 9], np.full((2, 9, 9), 200))
+    assert "\ndrawing: none\n" in (tmp_path / "dataset.yaml").read_text()
+    with pytest.raises(StageError, match=r"got 0\.2, which leaves 0 of 10 pictures of a to the test part"):
+        dataset.drawn(found, list(found.labels), 0.2, 0)
 
 
 @pytest.mark.parametrize(("classes", "message"), [(1, "2 to 100 classes (1): 1"), (101, "2 to 100 classes (1): 101")])
@@ -671,6 +706,8 @@ def test_a_recipe_follows_from_the_data() -> None:
     pixels = data.images[:64].double() / 255
     expected = f"normalize {pixels.mean().item():.4f} {pixels.std(correction=0).item():.4f}"
     assert main.fitted(colour_recipe(), Path("r.yaml"), data).model[0] == expected
+    with pytest.raises(StageError, match=r"expected a class .*; `nets\.normalize:Net`"):  # a name with the same word
+        main.fitted(colour_recipe(model="nets.normalize:Net"), Path("r.yaml"), data)
     with pytest.raises(StageError) as error:
         main.fitted(colour_recipe(model=["conv 4 5", "linear 10"]), Path("r.yaml"), data)
     assert str(error.value) == (

@@ -50,6 +50,8 @@ def test_what_may_give_other_bits_is_named(finished: Clone, tmp_path_factory: py
     first = next(place for place, line in enumerate(lines) if line.startswith("unused:"))
     layers = next(place for place, line in enumerate(lines) if place > first and not line.startswith("- "))
     recipe.write_text("".join([*lines[:first], *lines[layers:]]))
+    exact = torch.load(clone.path / "models/model.pt", weights_only=True)["environment"]
+    assert exact == {"device": "cpu", "exact": True}  # no version, so that each gives the same bytes
     said = clone.run("python", "-m", "stages.train").stderr
     assert "the bits may differ on another run or computer: torch.ops.aten." in said
     exact = json.loads((clone.path / "metrics/train.json").read_text())["exact"]
@@ -167,8 +169,11 @@ class Frozen(nn.Module):
         return logits
 
 
-def test_what_fails_in_training_alone_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Such as batch norm that stays in evaluation mode: with one message, before the first step."""
+def test_what_fails_with_a_shard_alone_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as batch norm that stays in evaluation mode, or a net that predicts no more than one image.
+
+    With one message, before the first step.
+    """
     said = "batch_size 8, shards 1: a shard cannot be trained: NotImplementedError: batch norm in evaluation"
     with pytest.raises(StageError, match=said):
         why_inexact(monkeypatch, Frozen)
@@ -176,15 +181,24 @@ def test_what_fails_in_training_alone_is_refused(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(StageError, match=r"a shard cannot be trained \(tests/.*, line \d+\): KeyError: True"):
         why_inexact(monkeypatch, Frozen)
 
+    def forward(net: Frozen, pixels: Tensor) -> Tensor:
+        return net.last(net.norm(net.first(pixels)).reshape(-1 if net.training else 1, 1568))
+
+    monkeypatch.setattr(Frozen, "forward", forward)
+    with pytest.raises(StageError, match=r"a shard cannot be trained \(tests/.*, line \d+\): RuntimeError: shape"):
+        why_inexact(monkeypatch, Frozen)
+
 
 class Counting(nn.Module):
-    """A linear layer that counts its batches, in a buffer that its state does not have."""
+    """A linear layer that counts its batches, in a buffer that its state does not have, unless it is `persistent`."""
+
+    persistent = False
 
     def __init__(self, shape: tuple[int, ...], classes: int) -> None:
         super().__init__()
         self.last = layers.Linear(28 * 28, classes)
         self.register_buffer("constant", torch.tensor(2.0), persistent=False)
-        self.register_buffer("batches", torch.tensor(0.0), persistent=False)
+        self.register_buffer("batches", torch.tensor(0.0), persistent=self.persistent)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return logits (N, classes)."""
@@ -197,6 +211,8 @@ def test_what_no_file_keeps_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A resumed training, and the evaluation, would begin with another value; a constant is as good as kept."""
     with pytest.raises(StageError, match=r"nets.mine:Mine: its copies differ in batches; make it a persistent buffer"):
         why_inexact(monkeypatch, Counting)
+    monkeypatch.setattr(Counting, "persistent", True)
+    assert why_inexact(monkeypatch, Counting) == ""
 
 
 class WithFactor(nn.Module):
@@ -273,7 +289,7 @@ class Odd(nn.Module):
         if self.kind == "empty":
             return pixels.flatten(1)[:, : self.classes]
         logits = self.last(pixels.flatten(1))
-        return {"tuple": (logits, logits), "double": logits.double()}.get(self.kind, logits)
+        return {"tuple": (logits, logits), "double": logits.double(), "wide": logits[..., None]}.get(self.kind, logits)
 
 
 @pytest.mark.parametrize(
@@ -288,6 +304,7 @@ class Odd(nn.Module):
         ("failing", r"expected .*; `nets.odd:Odd` \(tests/.*, line \d+\): AssertionError: mine"),
         ("tuple", "expected logits, a tensor; nets.odd:Odd makes tuple"),
         ("double", "expected logits of float32; nets.odd:Odd makes torch.float64"),
+        ("wide", r"expected logits \(N, 10\) of pixels \(N, \*\(1, 28, 28\)\); nets.odd:Odd makes \(1, 10, 1\)"),
     ],
 )
 def test_a_net_that_cannot_be_trained_is_refused(monkeypatch: pytest.MonkeyPatch, kind: str, message: str) -> None:

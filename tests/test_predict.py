@@ -1,5 +1,6 @@
 """Predictions for pictures of all kinds, with the real command; and messages for what is no picture, or no digit."""
 
+import argparse
 import csv
 import io
 import json
@@ -81,6 +82,7 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "print.tiff": ({"ink": (0, 0, 0, 255), "paper": (0, 0, 0, 0), "mode": "CMYK"}, {}),
     "photo.jpg": ({"ink": (40, 40, 60), "paper": (200, 190, 180), "mode": "RGB"}, {"quality": 40}),
     "scan.tiff": ({"ink": 0, "paper": 1, "mode": "1"}, {}),
+    "with_a_preview.jpg": ({}, {"format": "MPO", "save_all": True, "append_images": [drawn(3)]}),
     "old.bmp": ({"size": 88}, {}),
     "large.png": ({"size": 3000}, {}),
 }
@@ -130,6 +132,8 @@ def test_images_as_mnist_has_them_are_read_as_they_are(finished: Clone, tmp_path
         picture = Image.fromarray(255 - image if row % 2 else image)
         picture.convert("RGB" if row % 3 else "L").save(tmp_path / "image.png")
         assert np.array_equal(seen(tmp_path / "image.png"), image[None])
+        assert predict.digit_box(np.roll(image, 3, axis=row % 2)) is None  # off the centre, it is moved there first
+    assert predict.digit_box(np.zeros((28, 28))) is None
 
 
 def bad_pictures(folder: Path) -> None:
@@ -148,6 +152,9 @@ def bad_pictures(folder: Path) -> None:
     )
     Image.fromarray(np.full((30, 30), np.nan, np.float32)).save(folder / "nothing.tiff")
     (folder / "empty.png").write_bytes(b"")
+    drawn(7).save(folder / "moving.gif")
+    (folder / "long.bmp").touch()
+    os.truncate(folder / "long.bmp", 64 * 2**20 + 1)
     (folder / ".hidden").write_text("left alone")
     (folder / "folder.png").mkdir()
 
@@ -162,6 +169,8 @@ MESSAGES = {
     "long.tiff": "3 pages; expected at most 64,000,000 pixels",
     "nothing.tiff": "a broken picture: it has pixels that are NaN",
     "empty.png": "an empty file",
+    "moving.gif": unknown,
+    "long.bmp": "larger than 64 MiB",
 }
 
 
@@ -219,6 +228,10 @@ def test_what_is_no_clear_digit(reader: Clone, tmp_path: Path) -> None:
     assert "is too wide" in unclear["error"]
     assert [of["digit"] for of in unclear["digits"]] == [7]
     assert "digit" not in unclear
+    wide: dict[str, Any] = {"digits": [{"box": [left, 0, left + 9, 3]} for left in range(5)]}
+    predict.name_digits(wide, iter(np.ones((5, 10))))
+    named = "[0, 0, 9, 3] is too wide, [1, 0, 10, 3] is too wide, [2, 0, 11, 3] is too wide, and 2 more"
+    assert wide == {"digits": [], "error": f"no clear digit: {named}"}
     assert several["error"] == "no digit: only ruled lines, a border, specks or filled areas"
     assert good["digit"] == 2
 
@@ -277,11 +290,16 @@ def test_a_net_that_is_not_sure(origin: Clone, tmp_path: Path) -> None:
     trained = torch.load(overflowing.path / "models/model.pt", weights_only=True)
     trained["data"]["drawing"] = "plain"
     torch.save(trained, overflowing.path / "models/model.pt")
-    (answer,) = answers(overflowing, str(tmp_path / "six.png"), status=2)
-    assert answer == {
-        "picture": str(tmp_path / "six.png"),
-        "error": "no class: the net's probabilities are not numbers (NaN)",
-    }
+    (tmp_path / "text.png").write_text("seven")
+    pictures = [str(tmp_path / "six.png"), "nowhere.png", str(tmp_path / "text.png")]
+    said = [
+        "no class: the net's probabilities are not numbers (NaN)",
+        "No such file or directory",
+        "cannot be read: no PNG or JPEG",
+    ]
+    assert answers(overflowing, *pictures, status=2) == [
+        {"picture": picture, "error": error} for picture, error in zip(pictures, said, strict=True)
+    ]
 
 
 def test_standard_input_a_table_and_what_was_seen(reader: Clone, tmp_path: Path) -> None:
@@ -294,7 +312,8 @@ def test_standard_input_a_table_and_what_was_seen(reader: Clone, tmp_path: Path)
     names = ["-", "nowhere.png", str(tmp_path / "a_long_name_of_a_picture.png"), "-"]
     command = [*PREDICT, *names, "--show", str(tmp_path / "seen.png")]
     both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    done = subprocess.run(command, cwd=clone.path, input=content.getvalue(), **both)
+    buffered = {**os.environ, "PYTHONUNBUFFERED": ""}
+    done = subprocess.run(command, cwd=clone.path, input=content.getvalue(), env=buffered, **both)
     assert done.returncode == 2
     header, zero, four, *refused = done.stdout.decode().splitlines()
     assert header.split() == ["digit", *"0123456789", "picture"]
@@ -372,6 +391,21 @@ def test_a_closed_output(reader: Clone, tmp_path: Path) -> None:
     assert (done.stdout, done.stderr) == ("", "")
 
 
+def test_the_first_images_are_shown(reader: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of more than MOST_SHOWN images, the file that `--show` writes has so many, dark on light as they were drawn."""
+    for figure in (3, 4):
+        drawn(figure).save(tmp_path / f"{figure}.png")
+    monkeypatch.chdir(reader.path)
+    monkeypatch.setattr(predict, "MOST_SHOWN", 1)
+    shown = []
+    for names in (["3.png"], ["3.png", "4.png"]):
+        pictures = [str(tmp_path / name) for name in names]
+        predict.main(argparse.Namespace(pictures=pictures, json=False, show=tmp_path / "seen.png"))
+        shown.append(np.asarray(Image.open(tmp_path / "seen.png").convert("L")))
+    assert np.array_equal(*shown)
+    assert shown[0][2, 2] == 255  # paper, in the corner of the image
+
+
 def test_a_picture_with_a_name_beyond_ascii(reader: Clone, tmp_path: Path) -> None:
     """A terminal that lacks a letter shows its number."""
     drawn(8).save(tmp_path / "huit_é.png")
@@ -379,6 +413,7 @@ def test_a_picture_with_a_name_beyond_ascii(reader: Clone, tmp_path: Path) -> No
     assert done.stdout.splitlines()[1].endswith("huit_\\xe9.png")
 
 
+@pytest.mark.filterwarnings("error")  # Pillow's remarks are for programmers
 def test_broken_files_are_never_a_traceback(tmp_path: Path) -> None:
     """Pictures of each format with bytes changed at random: an answer or a StageError."""
     draws = random.Random(0)  # noqa: S311 - nothing secret

@@ -1,8 +1,10 @@
 """Every param is checked before any work; a message names the key, the value and what is expected."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from stages.common import settings
 from stages.common.errors import StageError
@@ -91,6 +93,38 @@ def test_a_bad_param_is_refused_by_name(tmp_path: Path, section: str, old: str, 
         else:
             settings.load(KINDS[section], section, path)
     error.match(message)
+
+
+@pytest.mark.parametrize(
+    ("key", "accepted", "refused"),
+    [
+        ("learning_rate", [1e-9], [0, -1, float("inf")]),
+        ("weight_decay", [0], [-0.1]),
+        ("momentum", [0, 0.99], [-0.1, 1]),
+        ("betas", [[0, 0.01], [0.9999, 0.9999]], [[-0.1, 0.9], [0.9, 0.0099], [0.9, 1], [0.9], [0.9, 0.9, 0.9]]),
+        ("batch_size", [1], [0]),
+        ("shards", [1, 8], [0, 9]),
+        ("epochs", [1], [0]),
+        ("min_steps", [0], [-1]),
+        ("shift", [0, 8], [-1, 9]),
+        ("rotate", [0, 180], [-1, 181]),
+        ("scale", [0, 0.5], [-0.1, 0.6]),
+        ("elastic", [0, 8], [-1, 9]),
+        ("label_smoothing", [0, 0.99], [-0.1, 1]),
+    ],
+)
+def test_the_numbers_of_a_recipe_have_limits(key: str, accepted: list[Any], refused: list[Any]) -> None:
+    """What is just inside is accepted, what is outside is refused by its key; momentum is of sgd alone."""
+    optimizer = "adam" if key == "betas" else "sgd"
+    good = {"model": ["linear classes"], "optimizer": optimizer, "learning_rate": 0.1, "schedule": "constant"}
+    good |= {"batch_size": 1 if key == "batch_size" else 8, "shards": 1, "epochs": 1}
+    for value in accepted:
+        Recipe(**good | {key: value})
+    for value in refused:
+        with pytest.raises(ValidationError, match=key):
+            Recipe(**good | {key: value})
+    with pytest.raises(ValidationError, match="no `momentum` with the optimizer adam"):
+        Recipe(**good | {"optimizer": "adam", "momentum": 0})
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_is_done_without(data: fit.Data, capsys: pytest.CaptureFixture[str], damage: str) -> None:
-    """It is named on stderr and deleted, and the training begins anew: the bits are those of an undisturbed run."""
+    """It is named on stderr and replaced, and the training begins anew: the bits are those of an undisturbed run."""
     through = fitted(data)
     with pytest.raises(KeyboardInterrupt):
         fitted(data, unfinished=Stopped(1))
@@ -153,7 +153,7 @@ def test_a_damaged_checkpoint_is_done_without(data: fit.Data, capsys: pytest.Cap
     unfinished = Stopped(3)
     assert fitted(data, unfinished=unfinished) == through
     said = capsys.readouterr()
-    assert said.err == f"warning: {FILE}: damaged and deleted; the training begins anew\n"
+    assert said.err == f"warning: {FILE}: damaged; the training begins anew\n"
     assert len(said.out.splitlines()) == 3  # epochs 0, 1 and 2
     assert unfinished.read()  # it is whole again
 
@@ -411,7 +411,7 @@ def test_a_diverging_training_stops_at_once(data: fit.Data, monkeypatch: pytest.
     step = fit.Optimizer.step
     monkeypatch.setattr(fit.Optimizer, "step", lambda *arguments: (taken.append(1), step(*arguments)))
     with pytest.raises(StageError, match="diverged") as error:
-        fitted(data, optimizer="sgd", learning_rate=1e30, model=["conv 4 5", "max_pool", "linear 10"])
+        fitted(data, optimizer="sgd", learning_rate=1e30, batch_size=8, model=["conv 4 5", "max_pool", "linear 10"])
     assert f"the loss of step {len(taken)}," in str(error.value)
 
 
@@ -420,6 +420,8 @@ def test_weights_that_are_not_finite_are_no_result(data: fit.Data) -> None:
     model = ["normalize 0 1e-25", "conv 4 5 bias=false", "batch_norm", "relu", "linear 10"]
     with pytest.raises(StageError, match=r"diverged: 3_batch_norm\.running_var after epoch 1 is not finite; .* 0\.01"):
         fitted(data, model=model)
+    with pytest.raises(StageError, match=r"^before the first step, train_loss is not finite; change the recipe's"):
+        fitted(data, model=["normalize 0 1e-44", *model[1:]])
 
 
 def test_the_training_data_are_the_official_training_set() -> None:

@@ -68,9 +68,10 @@ def test_omp_num_threads_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
     assert available() == 3
     monkeypatch.delenv("OMP_NUM_THREADS")
     assert available() >= 1
-    monkeypatch.setenv("OMP_NUM_THREADS", "many")
-    with pytest.raises(StageError, match="OMP_NUM_THREADS: got 'many', expected a whole number"):
-        available()
+    for nonsense in ("many", "0"):
+        monkeypatch.setenv("OMP_NUM_THREADS", nonsense)
+        with pytest.raises(StageError, match=f"OMP_NUM_THREADS: got '{nonsense}', expected a whole number"):
+            available()
 
 
 CORES_OF_WORKERS = """
