@@ -306,6 +306,8 @@ def test_standard_input_a_table_and_what_was_seen(reader: Clone, tmp_path: Path)
     """`-` reads standard input, once; the columns stand in line in 100 columns, the errors below; `--show` draws."""
     clone = reader.copy(tmp_path / "clone")
     (clone.path / "params.yaml").unlink()  # nothing but the model is needed
+    (clone.path / "-").mkdir()
+    (clone.path / "-" / "4.png").touch()  # a folder of this name is `./-`
     content = io.BytesIO()
     drawn(0).save(content, format="png")
     drawn(4).save(tmp_path / "a_long_name_of_a_picture.png")

@@ -94,7 +94,7 @@ def found(names: list[str]) -> Iterator[str]:
     for name in names:
         inside: list[str] = []
         # No folder, or one that cannot be read, is said when it is read; so is a link to nothing
-        with contextlib.suppress(OSError), os.scandir(name) as entries:
+        with contextlib.suppress(OSError), os.scandir("" if name == "-" else name) as entries:
             shown = [entry for entry in entries if not entry.name.startswith(".")]
             inside = [entry.path for entry in shown if entry.is_file() or not Path(entry.path).exists()]
         yield from sorted(inside) or [name]

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import queue
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -77,7 +78,7 @@ def _keep_memory() -> None:
 
     By default glibc gives large blocks back to Linux, which fills each page with zeros before it hands it out anew.
     """
-    if hasattr(libc := ctypes.CDLL(None), "mallopt"):  # neither musl nor macOS has it
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):  # musl has none
         for option, size in ((M_TRIM_THRESHOLD, 2**30), (M_MMAP_THRESHOLD, 2**25)):
             libc.mallopt(option, size)
 
