@@ -47,11 +47,13 @@ BAD = [
     ("download", "  dataset: mnist #", "  - mnist #", r"download: got \['mnist'\], expected a section"),
     ("download", "download:", "downlaod:", r"download: missing; expected `download` at the top level, got downlaod"),
     ("download", "dataset: mnist #", "dataset: [mnist", r"params\.yaml: not YAML: .*line"),
+    ("download", "dataset: mnist #", "dataset: 2024-13-45 #", r"params\.yaml: not YAML: month must be in 1\.\.12"),
     ("split", "validation_fraction: 0.1", "validation_fraction: 1.5", r"got 1\.5, expected less than 1"),
     ("split", "validation_fraction: 0.1", "validation_fraction: 0", r"got 0, expected greater than 0"),
     ("split", "validation_fraction: 0.1", "validation_fraction: .nan", r"got nan, expected a finite number"),
     ("split", "validation_fraction: 0.1", "validation_fraction: '0.1'", r"got '0\.1', expected a valid number"),
     ("split", "seed: 0", "seed: -1", r"split\.seed: got -1, expected greater than or equal to 0"),
+    ("split", "seed: 0", "seed: 4294967296", r"split\.seed: got 4294967296, expected less than 4294967296"),
     ("split", "seed: 0", "seed: 0.5", r"split\.seed: got 0\.5, expected a valid integer"),
     ("split", "seed: 0", "seed: yes", r"split\.seed: got 'yes', expected a valid integer"),
     ("train", "device: cpu", "device: auto", r"train\.device: got 'auto', expected 'cpu' or 'cuda'"),
@@ -65,7 +67,7 @@ BAD = [
     ),
     ("fast", "learning_rate: 0.02", "learning_rate: abc", r"got 'abc', expected a valid number"),
     ("fast", "optimizer: adamw", "optimizer: lion", r"got 'lion', expected 'adamw', 'adam' or 'sgd'"),
-    ("fast", "optimizer: adamw", "optimizer: sgd", r"expected no `betas` with the optimizer sgd"),
+    ("fast", "optimizer: adamw", "optimizer: sgd", r"\n  expected no `betas` with the optimizer sgd"),
     ("fast", "shards: 4", "shards: 999", r"expected shards \(999\) no greater than batch_size"),
     ("fast", "- max_pool", "- max_pol", r"model: .*expected one of the layers .*`max_pol`"),
     (
@@ -93,10 +95,17 @@ def test_a_bad_param_is_refused_by_name(tmp_path: Path, section: str, old: str, 
     error.match(message)
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    """Where there is no params.yaml, the message says what to do."""
-    with pytest.raises(StageError, match=r"params\.yaml: not found; run from the project's root"):
-        settings.load(Split, "split", tmp_path / "params.yaml")
+def test_a_missing_file_and_an_empty_one_are_named(tmp_path: Path) -> None:
+    """Where there is no params.yaml, the message says what to do; so it does where a section, or the file, is empty."""
+    path = tmp_path / "params.yaml"
+    with pytest.raises(StageError, match=r"params\.yaml: not found; run from the project's root.* has no such files$"):
+        settings.load(Split, "split", path)
+    path.write_text("split:\n")
+    with pytest.raises(StageError, match=r"split\.seed: missing; expected `seed` at split, got no section$"):
+        settings.value("split.seed", path)
+    path.write_text("")
+    with pytest.raises(StageError, match=r"params\.yaml: got None, expected a section of keys"):
+        settings.load(Split, path=path)
 
 
 def test_a_recipe_that_is_not_there_is_answered_with_those_that_are() -> None:
