@@ -6,6 +6,7 @@ import pytest
 
 from stages.common import settings
 from stages.common.errors import StageError
+from stages.download.entry import Entry
 from stages.download.main import Download
 from stages.split.main import Split
 from stages.train import main as train
@@ -93,6 +94,30 @@ def test_a_bad_param_is_refused_by_name(tmp_path: Path, section: str, old: str, 
         else:
             settings.load(KINDS[section], section, path)
     error.match(message)
+
+
+BAD_ENTRIES = [
+    ("kmnist", "[1, 28, 28]", "[2, 28, 28]", r"expected `shape` .* with 1 or 3 channels, got \[2, 28, 28\]"),
+    ("kmnist", "[1, 28, 28]", "[1, 28, 65]", r"shape\.2: got 65, expected less than or equal to 64"),
+    ("kmnist", "[1, 28, 28]", "[3, 28, 28]", "expected `drawing: none` for pictures in colour"),
+    ("digits", "[1, 28, 28]", "[1, 28, 27]", "expected `drawing: centred` for images of 28 x 28 pixels alone"),
+    ("kmnist", "[o, ki,", "[o, o,", "expected `classes` with different names"),
+    ("kmnist", "[o, ki,", '["o\\n", ki,', "expected `classes` with .* without line breaks"),
+    ("kmnist", "[o, ki,", f"[{', '.join(f'c{n}' for n in range(91))}, o, ki,", r"classes: .* at most 100 items"),
+    ("digits", "package: scikit-learn", "", "expected one of `files`, `package` and `pictures`"),
+    ("kmnist", "noun:", "package: scikit-learn\nnoun:", "expected one of `files`, `package` and `pictures`"),
+    ("kmnist", "  t10k-labels:", "  train-groups:", "expected `files` with t10k-labels, too"),
+    ("kmnist", "https://codh", "http://codh", r"files\.train-images\.mirrors\.0: got 'http://codh.*\^https://"),
+    ("kmnist", "packed_sha256: 5", "packed_sha256: ", r"files\.train-images\.packed_sha256: got '1467.*\{64\}"),
+    ("kmnist", "name: train-images", "name: ../train-images", r"files\.train-images\.name: got '\.\./train-images"),
+]
+
+
+@pytest.mark.parametrize(("dataset", "old", "new", "message"), BAD_ENTRIES)
+def test_a_bad_entry_of_a_data_set_is_refused(tmp_path: Path, dataset: str, old: str, new: str, message: str) -> None:
+    """What a data set cannot be, and what could be neither downloaded nor checked."""
+    with pytest.raises(StageError, match=message):
+        settings.load(Entry, path=edit(tmp_path, f"datasets/{dataset}/dataset.yaml", old, new))
 
 
 def test_a_missing_file_and_an_empty_one_are_named(tmp_path: Path) -> None:
