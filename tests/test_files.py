@@ -82,7 +82,8 @@ def test_the_file_of_a_killed_write_is_removed(tmp_path: Path) -> None:
     dead = first.split(".")[-2]
     host = first.removesuffix(f".{dead}.tmp")
     live = {f"{host}.{process}.tmp" for process in (os.getppid(), 1)}  # 1: of another user, unless root runs the tests
-    others = {second, *live, f"{host}.mine.tmp", f"m[1].json.elsewhere.{dead}.tmp", f"m[1].json.{dead}.tmp", "m[1].json.tmp"}
+    others = {second, *live, f"{host}.mine.tmp", f"m[1].json.elsewhere.{dead}.tmp", f"m[1].json.{dead}.tmp"}
+    others.add("m[1].json.tmp")
     for name in others:
         (tmp_path / name).touch()
     files.write_json(tmp_path / "m[1].json", {})
