@@ -707,8 +707,11 @@ def test_digits_are_made_as_mnist_was(finished: Clone) -> None:
 
 
 def test_ink_is_scaled_and_centred() -> None:
-    """A bar of 1 x 2 becomes one of 10 x 20 in the middle."""
+    """A bar of 1 x 2 becomes one of 10 x 20 in the middle; ink whose mass is at its lower end stays on the canvas."""
     made = digit.as_mnist(np.array([[0, 0, 0], [0, 7, 0], [0, 7, 0]]))
     expected = np.zeros((28, 28), dtype=np.uint8)
     expected[4:24, 9:19] = 255
     assert np.array_equal(made, expected)
+    heavy = np.zeros((20, 20))
+    heavy[:, 0], heavy[19] = 1, 255
+    assert (digit.as_mnist(heavy)[19, 4:24] == 255).all()
