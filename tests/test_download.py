@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import http.server
 import os
+import platform
 import resource
 import shutil
 import signal
@@ -22,7 +23,7 @@ import pytest
 from filelock import FileLock
 from torchvision.datasets import MNIST
 
-from stages.common import idx, raw, settings
+from stages.common import files, idx, raw, settings
 from stages.common.errors import StageError
 from stages.download import digit, entry, mirrors
 from stages.download import main as download
@@ -72,6 +73,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             case ["wrong"]:
                 body = bytes(len(PACKED))
             case ["encoded"]:
+                body, headers = gzip.compress(PACKED), {"Content-Encoding": "gzip"}
+            case ["negotiates"] if "gzip" in self.headers["Accept-Encoding"]:
                 body, headers = gzip.compress(PACKED), {"Content-Encoding": "gzip"}
             case ["loop"]:
                 status, body, headers = 302, b"", {"Location": self.path}
@@ -143,7 +146,7 @@ def left(cache: Path) -> set[str]:
     return {path.name for path in cache.iterdir()} if cache.exists() else set()
 
 
-GOOD = {"good": 1, "moved": 1, "once-429": 2, "once-500": 2, "once-502": 2, "once-503": 2, "once-504": 2, "cutonce": 2}
+GOOD = {"good": 1, "moved": 1, "negotiates": 1, "cutonce": 2} | {f"once-{of}": 2 for of in (429, 500, 502, 503, 504)}
 
 
 @pytest.mark.parametrize("behaviour", GOOD)
@@ -151,6 +154,7 @@ def test_a_mirror_serves_at_last(server: str, tmp_path: Path, behaviour: str) ->
     """A redirect is followed, and what may work later is tried again: the file, whole, alone in the cache."""
     assert mirrors.obtain(FILE, [f"{server}/{behaviour}"], tmp_path / "cache") == PACKED
     assert Handler.calls[behaviour] == GOOD[behaviour]
+    assert signal.alarm(0) == 0  # no deadline is left
     assert left(tmp_path / "cache") == LEFT
 
 
@@ -304,14 +308,21 @@ def test_a_broken_cache_heals(server: str, tmp_path: Path, content: bytes) -> No
     assert mirrors.obtain(FILE, [], tmp_path) == PACKED
 
 
-def test_a_link_in_the_cache_is_replaced_and_what_it_names_is_kept(server: str, tmp_path: Path) -> None:
-    """Nothing is written through a link."""
+def test_a_link_in_the_cache_is_replaced_and_what_it_names_is_kept(
+    server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is written through a link; one to what cannot be read is named."""
     (tmp_path / "mine").write_text("mine")
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache/x.gz").symlink_to(tmp_path / "mine")
     mirrors.obtain(FILE, [f"{server}/good"], tmp_path / "cache")
     assert (tmp_path / "mine").read_text() == "mine"
     assert (tmp_path / "cache/x.gz").read_bytes() == PACKED
+    (tmp_path / "x.gz").symlink_to("/proc/self/mem")
+    assert mirrors.obtain(FILE, [f"{server}/good"], tmp_path) == PACKED
+    said = f"going on without the download cache: {tmp_path / 'x.gz'}: Input/output error\n"
+    assert capsys.readouterr().err == said
+    assert (tmp_path / "x.gz").read_bytes() == PACKED
 
 
 @pytest.mark.parametrize(
@@ -320,6 +331,7 @@ def test_a_link_in_the_cache_is_replaced_and_what_it_names_is_kept(server: str, 
         *((gzip.compress(raw), "not the") for raw in (RAW[:-1], RAW + b"x", bytes(len(RAW)))),
         (b"no gzip", "cannot be unpacked: Not a gzipped file"),
         (gzip.compress(RAW)[:-9], "cannot be unpacked: Compressed file ended"),
+        (PACKED[:10] + b"\xff" * 9, "cannot be unpacked: Error -3 while decompressing"),
     ],
 )
 def test_what_is_unpacked_is_checked_against_its_size_and_digest(packed: bytes, said: str) -> None:
@@ -333,7 +345,7 @@ def test_unpacking_stops_at_the_known_size() -> None:
     bomb = gzip.compress(bytes(2**24), 1) * 64
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(StageError):
-        mirrors.unpack(bomb, FILE)
+        mirrors.unpack(bomb, FILE.model_copy(update={"raw_sha256": None}))
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 2**30 / 10
 
 
@@ -353,6 +365,7 @@ def parts() -> dict[str, np.ndarray]:
         ("train-images", np.zeros((10, 32, 32), np.uint8), r"do not fit together; expected images \(10, 28, 28\)"),
         ("train-images", np.zeros((10, 28, 28, 3), np.uint8), "do not fit together"),
         ("t10k-labels", np.arange(1, 11, dtype=np.uint8), "t10k: labels without a name: 10; expected 0 to 9"),
+        ("t10k-labels", np.zeros((10, 2), np.uint8), "do not fit together"),
         ("t10k-labels", np.zeros(10, np.uint8), "t10k: no image of 1, 2, 3, 4, 5 and 4 more; expected one of each"),
     ],
 )
@@ -367,6 +380,25 @@ def test_mislabelled_rows_that_are_not_there_are_refused() -> None:
     """MNIST's entry names rows up to 9,729, which a test part of ten images does not have."""
     with pytest.raises(StageError, match=r"mislabelled: no such rows of the test part: 947, 1621, .* and 10 more"):
         download.check(parts(), ENTRIES["mnist"])
+
+
+def test_what_another_data_set_has_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its files alone, and only once the data set is known to be good."""
+    monkeypatch.chdir(tmp_path)
+    params, digits = (PROJECT / "params.yaml").read_text(), entry.path("digits")
+    Path("params.yaml").write_text(params.replace("dataset: mnist", "dataset: digits"))
+    shutil.copytree(PROJECT / digits.parent, digits.parent)
+    of_another = {"train-images-idx4-ubyte", "train-groups-idx1-int"}
+    for name in of_another:
+        files.write_whole(raw.FOLDER / name, b"")
+    (raw.FOLDER / "mine").mkdir()
+    digits.write_text((PROJECT / digits).read_text() + "mislabelled: [500]\n")
+    with pytest.raises(StageError, match="mislabelled: no such rows of the test part: 500"):
+        download.main()
+    assert left(raw.FOLDER) == {"mine", *of_another}
+    shutil.copy(PROJECT / digits, digits)
+    download.main()
+    assert left(raw.FOLDER) == {"mine", *NAMES}
 
 
 STAGE = [sys.executable, "-m", "stages.download"]
@@ -493,6 +525,9 @@ def test_a_lock_that_stays_held_is_given_up(
         f"going on without the download cache: {cache}: The file lock '{cache / 'lock'}' could not be acquired."
     )
     assert left(cache) == {"lock"}
+    assert mirrors.collect([FILE], cache) == [RAW]
+    assert left(cache) == {"lock", "x.gz"}
+    assert capsys.readouterr().err == ""
 
 
 def test_a_relative_mirror_starts_at_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -503,6 +538,8 @@ def test_a_relative_mirror_starts_at_the_project(monkeypatch: pytest.MonkeyPatch
     assert mirrors.own_mirror() == ["/project/mnist"]
     monkeypatch.setenv("MNIST_MIRROR", "/mnist")
     assert mirrors.own_mirror() == ["/mnist"]
+    monkeypatch.setenv("MNIST_MIRROR", "http://host/mnist/")
+    assert mirrors.own_mirror() == ["http://host/mnist"]
 
 
 @pytest.mark.slow
@@ -614,11 +651,13 @@ def test_stopped_at_any_byte(origin: Clone, mirror: Path, tmp_path: Path, number
 
 
 def test_a_kill_in_the_middle_of_a_write_leaves_nothing_trusted(origin: Clone, mirror: Path, tmp_path: Path) -> None:
-    """The part of a file that a killed process wrote is removed by the next one."""
+    """The part of a file that a killed process wrote is removed by the next one that writes it."""
+    ended = subprocess.Popen(["true"])
+    ended.wait()
     clone, environment = project(origin, tmp_path)
     cache = tmp_path / "cache/mnist-pipeline/mnist"
     cache.mkdir(parents=True)
-    (cache / "train-images-idx3-ubyte.gz.4711.tmp").write_bytes(b"a part")
+    (cache / f"train-images-idx3-ubyte.gz.{platform.node()}.{ended.pid}.tmp").write_bytes(b"a part")
     clone.run(*STAGE, MNIST_MIRROR=str(mirror), **environment)
     assert left(cache) == {"lock", *(f"{name}.gz" for name in NAMES)}
 
@@ -668,8 +707,11 @@ def test_digits_are_made_as_mnist_was(finished: Clone) -> None:
 
 
 def test_ink_is_scaled_and_centred() -> None:
-    """A bar of 1 x 2 becomes one of 10 x 20 in the middle."""
+    """A bar of 1 x 2 becomes one of 10 x 20 in the middle; ink whose mass is at its lower end stays on the canvas."""
     made = digit.as_mnist(np.array([[0, 0, 0], [0, 7, 0], [0, 7, 0]]))
     expected = np.zeros((28, 28), dtype=np.uint8)
     expected[4:24, 9:19] = 255
     assert np.array_equal(made, expected)
+    heavy = np.zeros((20, 20))
+    heavy[:, 0], heavy[19] = 1, 255
+    assert (digit.as_mnist(heavy)[19, 4:24] == 255).all()

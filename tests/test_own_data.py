@@ -195,6 +195,10 @@ def test_groups_stay_together(clone: Clone) -> None:
     assert [len(part) for part in parts] == [4, 2, 14]
     assert len(set.union(*parts)) == 20
     assert len(list(place.glob("*/*.png"))) == 300
+    with (clone.path / "datasets/made/test.txt").open("a") as file:
+        file.write(f"{train[0]}\n")
+    fault = f"  a group of groups.csv in the training and in the test part (1): {groups[train[0]]}\n"
+    assert fault in clone.run(*DOWNLOAD, status=1).stderr
 
 
 @pytest.mark.parametrize(
@@ -204,6 +208,7 @@ def test_groups_stay_together(clone: Clone) -> None:
         (b"file,group\nred/000.png,caf\xe9", {}),  # and Latin 1
         (b"file,group\nred/000.png", {"a picture without a group in groups.csv": ["red/000.png"]}),
         (b"name,group\nred/000.png,a", {"expected `file,group` as the first line": ["groups.csv (name,group)"]}),
+        (b"file,of\nred/000.png,a", {"expected `file,group` as the first line": ["groups.csv (file,of)"]}),
         (b"file;group\r\nred/000.png;a", {"expected `file,group` as the first line": ["groups.csv (file;group)"]}),
         (b"file,group\n", {"a picture without a group in groups.csv": ["red/000.png"]}),
         (b"file,group\nred/000.png,a\nred/000.png,b", {"a picture in two groups of groups.csv": ["red/000.png"]}),
@@ -231,7 +236,7 @@ def test_what_belongs_to_no_class_is_named(tmp_path: Path) -> None:
         "cat/.trashed-1.png",
         "cat/a\nb.png",
         "cat/kitten/1.png",
-        "test/1.png",
+        "test/1.PNG",
         "test/.a/1.png",
         ".git/1.png",
         "notes.txt",
@@ -244,7 +249,7 @@ def test_what_belongs_to_no_class_is_named(tmp_path: Path) -> None:
     found = folder.listed(tmp_path, pictures)
     assert (found.classes, list(found.labels), found.test) == (
         ["cat", "test"],
-        ["cat/1.png", "test/1.png"],
+        ["cat/1.png", "test/1.PNG"],
         {"cat/1.png"},
     )
     name = "a name with a control character, a line break, or bytes that are no UTF-8"
@@ -257,7 +262,7 @@ def test_what_belongs_to_no_class_is_named(tmp_path: Path) -> None:
     for name in ("train/cat/1.png", "test/cat/2.png", "val/cat/3.png"):
         (pictures / name).parent.mkdir(parents=True, exist_ok=True)
         (pictures / name).touch()
-    beside = ["cat", "dog", "notes.txt", "test/1.png", "val"]
+    beside = ["cat", "dog", "notes.txt", "test/1.PNG", "val"]
     assert folder.listed(tmp_path, pictures).faults["not in a folder for a class"] == beside
     (pictures / "test").rename(tmp_path / "elsewhere")
     (pictures / "test").symlink_to(tmp_path / "elsewhere")
@@ -553,8 +558,11 @@ def test_the_number_of_classes_has_limits(clone: Clone, classes: int, message: s
     assert message in clone.run(*DATASET, status=1).stderr
 
 
-def test_pictures_of_any_kind_become_images() -> None:
-    """The middle of a wide picture, scaled; grey of colour; transparent is white; 16 bits are refused."""
+def test_pictures_of_any_kind_become_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The middle of a wide picture, scaled; grey of colour; transparent is white; 16 bits are refused.
+
+    So are too many pixels; Pillow's limit is lower here.
+    """
     wide = Image.new("RGB", (100, 50), "white")
     wide.paste((255, 0, 0), (10, 0, 90, 50))
     assert (folder.fitted(wide, [3, 8, 8]) == [255, 0, 0]).all()
@@ -571,6 +579,10 @@ def test_pictures_of_any_kind_become_images() -> None:
     assert read(Image.new("1", (4, 4))).mode == "L"
     with pytest.raises(ValueError, match="mode I;16, expected 8 bits a colour"):
         read(Image.fromarray(np.zeros((4, 4), dtype=np.uint16)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    for side in (4, 5):  # up to twice the limit Pillow only warns
+        with pytest.raises(folder.BROKEN, match="decompression bomb"):
+            read(Image.new("L", (side, side)))
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from stages.common import settings
 from stages.common.errors import StageError
+from stages.download.entry import Entry
 from stages.download.main import Download
 from stages.split.main import Split
 from stages.train import main as train
@@ -49,11 +50,13 @@ BAD = [
     ("download", "  dataset: mnist #", "  - mnist #", r"download: got \['mnist'\], expected a section"),
     ("download", "download:", "downlaod:", r"download: missing; expected `download` at the top level, got downlaod"),
     ("download", "dataset: mnist #", "dataset: [mnist", r"params\.yaml: not YAML: .*line"),
+    ("download", "dataset: mnist #", "dataset: 2024-13-45 #", r"params\.yaml: not YAML: month must be in 1\.\.12"),
     ("split", "validation_fraction: 0.1", "validation_fraction: 1.5", r"got 1\.5, expected less than 1"),
     ("split", "validation_fraction: 0.1", "validation_fraction: 0", r"got 0, expected greater than 0"),
     ("split", "validation_fraction: 0.1", "validation_fraction: .nan", r"got nan, expected a finite number"),
     ("split", "validation_fraction: 0.1", "validation_fraction: '0.1'", r"got '0\.1', expected a valid number"),
     ("split", "seed: 0", "seed: -1", r"split\.seed: got -1, expected greater than or equal to 0"),
+    ("split", "seed: 0", "seed: 4294967296", r"split\.seed: got 4294967296, expected less than 4294967296"),
     ("split", "seed: 0", "seed: 0.5", r"split\.seed: got 0\.5, expected a valid integer"),
     ("split", "seed: 0", "seed: yes", r"split\.seed: got 'yes', expected a valid integer"),
     ("train", "device: cpu", "device: auto", r"train\.device: got 'auto', expected 'cpu' or 'cuda'"),
@@ -67,7 +70,7 @@ BAD = [
     ),
     ("fast", "learning_rate: 0.02", "learning_rate: abc", r"got 'abc', expected a valid number"),
     ("fast", "optimizer: adamw", "optimizer: lion", r"got 'lion', expected 'adamw', 'adam' or 'sgd'"),
-    ("fast", "optimizer: adamw", "optimizer: sgd", r"expected no `betas` with the optimizer sgd"),
+    ("fast", "optimizer: adamw", "optimizer: sgd", r"\n  expected no `betas` with the optimizer sgd"),
     ("fast", "shards: 4", "shards: 999", r"expected shards \(999\) no greater than batch_size"),
     ("fast", "- max_pool", "- max_pol", r"model: .*expected one of the layers .*`max_pol`"),
     (
@@ -131,6 +134,43 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     """Where there is no params.yaml, the message says what to do."""
     with pytest.raises(StageError, match=r"params\.yaml: not found; run from the project's root"):
         settings.load(Split, "split", tmp_path / "params.yaml")
+
+
+BAD_ENTRIES = [
+    ("kmnist", "[1, 28, 28]", "[2, 28, 28]", r"expected `shape` .* with 1 or 3 channels, got \[2, 28, 28\]"),
+    ("kmnist", "[1, 28, 28]", "[1, 28, 65]", r"shape\.2: got 65, expected less than or equal to 64"),
+    ("kmnist", "[1, 28, 28]", "[3, 28, 28]", "expected `drawing: none` for pictures in colour"),
+    ("digits", "[1, 28, 28]", "[1, 28, 27]", "expected `drawing: centred` for images of 28 x 28 pixels alone"),
+    ("kmnist", "[o, ki,", "[o, o,", "expected `classes` with different names"),
+    ("kmnist", "[o, ki,", '["o\\n", ki,', "expected `classes` with .* without line breaks"),
+    ("kmnist", "[o, ki,", f"[{', '.join(f'c{n}' for n in range(91))}, o, ki,", r"classes: .* at most 100 items"),
+    ("digits", "package: scikit-learn", "", "expected one of `files`, `package` and `pictures`"),
+    ("kmnist", "noun:", "package: scikit-learn\nnoun:", "expected one of `files`, `package` and `pictures`"),
+    ("kmnist", "  t10k-labels:", "  train-groups:", "expected `files` with t10k-labels, too"),
+    ("kmnist", "https://codh", "http://codh", r"files\.train-images\.mirrors\.0: got 'http://codh.*\^https://"),
+    ("kmnist", "packed_sha256: 5", "packed_sha256: ", r"files\.train-images\.packed_sha256: got '1467.*\{64\}"),
+    ("kmnist", "name: train-images", "name: ../train-images", r"files\.train-images\.name: got '\.\./train-images"),
+]
+
+
+@pytest.mark.parametrize(("dataset", "old", "new", "message"), BAD_ENTRIES)
+def test_a_bad_entry_of_a_data_set_is_refused(tmp_path: Path, dataset: str, old: str, new: str, message: str) -> None:
+    """What a data set cannot be, and what could be neither downloaded nor checked."""
+    with pytest.raises(StageError, match=message):
+        settings.load(Entry, path=edit(tmp_path, f"datasets/{dataset}/dataset.yaml", old, new))
+
+
+def test_a_missing_file_and_an_empty_one_are_named(tmp_path: Path) -> None:
+    """Where there is no params.yaml, the message says what to do; so it does where a section, or the file, is empty."""
+    path = tmp_path / "params.yaml"
+    with pytest.raises(StageError, match=r"params\.yaml: not found; run from the project's root.* has no such files$"):
+        settings.load(Split, "split", path)
+    path.write_text("split:\n")
+    with pytest.raises(StageError, match=r"split\.seed: missing; expected `seed` at split, got no section$"):
+        settings.value("split.seed", path)
+    path.write_text("")
+    with pytest.raises(StageError, match=r"params\.yaml: got None, expected a section of keys"):
+        settings.load(Split, path=path)
 
 
 def test_a_recipe_that_is_not_there_is_answered_with_those_that_are() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stages.common import files, idx, raw
 from stages.common.errors import StageError
 from stages.split import main as split
 from tests.conftest import PROJECT, Clone
@@ -46,6 +47,27 @@ def test_whole_writers() -> None:
     assert (np.abs(shares - 0.2) < 0.05).all()
 
 
+def test_groups_by_hand() -> None:
+    """Of the groups in random order, the first has too much of class 1, and the next is taken.
+
+    It brings class 0 as far as is wanted; that it has the one image of class 2 matters less. Then nothing else fits.
+    """
+    counts = [(10, 1, 0), (18, 1, 0), (2, 5, 0), (10, 1, 1)]  # of the classes, in each group
+    labels = np.concatenate([np.repeat([0, 1, 2], of) for of in counts])
+    groups = np.repeat([3, 4, 6, 9], [sum(of) for of in counts])
+    assert np.random.RandomState(0).permutation([3, 4, 6, 9]).tolist() == [6, 9, 4, 3]
+    assert np.array_equal(split.by_group(labels, groups, 0.25, np.random.RandomState(0)), groups == 9)
+
+
+def test_groups_of_other_images_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of as many groups as there are images, and no other."""
+    monkeypatch.chdir(tmp_path)
+    files.write_whole(raw.FOLDER / "train-groups-idx1-int", idx.encode(np.arange(2, dtype=np.int32)))
+    assert split.read_groups(2).tolist() == [0, 1]
+    with pytest.raises(StageError, match=r"^data/raw/MNIST/raw: \(2,\) groups of 3 images; delete it"):
+        split.read_groups(3)
+
+
 def images(count: int, seed: int) -> np.ndarray:
     """Return random images."""
     return np.random.RandomState(seed).randint(256, size=(count, 28, 28)).astype(np.uint8)
@@ -64,8 +86,8 @@ def test_what_overlaps_stops() -> None:
     """An image in two parts, or a part without a class, is an error that says which."""
     labels = {"train": np.arange(10), "validation": np.arange(10)}
     pictures = {part: images(10, seed) for seed, part in enumerate(labels)}
-    with pytest.raises(StageError, match=r"no image of class 3 in validation; change split\.validation_fraction"):
-        split.count_classes({**labels, "validation": np.array([0, 1, 2, 2, 4, 5, 6, 7, 8, 9])}, DIGITS)
+    with pytest.raises(StageError, match=r"no image of class 3, 9 in validation; change split\.validation_fraction"):
+        split.count_classes({**labels, "validation": np.array([0, 1, 2, 2, 4, 5, 6, 7, 8, 8])}, DIGITS)
     pictures["validation"][4] = pictures["train"][7]
     with pytest.raises(StageError, match="1 images are in two of the parts train, validation"):
         split.count_duplicates(pictures)

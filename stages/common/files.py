@@ -50,15 +50,13 @@ def remove_stale(folder: Path, names: str = "*") -> None:
     Folders of such names, too: tools.dataset fills them. Processes of other machines are not looked at: they may share
     the folder.
     """
-    for temporary in folder.glob(f"{names}.{glob.escape(platform.node())}.*.tmp"):
-        process = temporary.suffixes[-2][1:]
+    for temporary in folder.glob(f"{names}.{platform.node()}.*.tmp"):
         try:
-            if process.isdecimal():
-                os.kill(int(process), 0)  # asks whether there is such a process
+            os.kill(int(temporary.suffixes[-2][1:]), 0)  # asks whether there is such a process
         except ProcessLookupError:
             shutil.rmtree(temporary) if temporary.is_dir() else temporary.unlink(missing_ok=True)
-        except PermissionError:
-            pass  # there is, of another user
+        except (PermissionError, ValueError):
+            pass  # there is, of another user; or the name has no number
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
@@ -79,7 +77,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
 def write_npy(path: Path, values: np.ndarray) -> None:
     """Write `values` in NumPy's own format."""
     buffer = io.BytesIO()
-    np.save(buffer, values, allow_pickle=False)
+    np.save(buffer, values)
     write_whole(path, buffer.getvalue())
 
 
@@ -87,11 +85,11 @@ def read_rows(path: Path, count: int) -> np.ndarray:
     """Return the rows (n; of 0 to `count - 1`, rising) that `write_npy` wrote. Raises StageError if they are others."""
     try:
         with path.open("rb") as file:
-            rows, rest = np.lib.format.read_array(file, allow_pickle=False), file.read()
+            rows, rest = np.lib.format.read_array(file), file.read()
         whole = not rest and rows.dtype == np.int64 and rows.ndim == 1 and len(rows) > 0
         if not whole or rows[0] < 0 or rows[-1] >= count or (np.diff(rows) <= 0).any():
             raise ValueError(f"{rows.dtype} of shape {rows.shape}, expected int64, of 0 to {count - 1} in rising order")
-    except (ValueError, EOFError, SyntaxError, tokenize.TokenError) as error:  # the last two are of NumPy's header
+    except (ValueError, SyntaxError, tokenize.TokenError) as error:  # the last two are of NumPy's header
         reason = str(error).partition("\n")[0]
         raise StageError(f"{path}: damaged ({reason}); delete it and run `dvc repro`") from None
     return rows

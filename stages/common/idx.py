@@ -32,7 +32,7 @@ def decode(content: bytes | memoryview, name: str) -> np.ndarray:
     if len(content) < 4 or content[:2] != bytes(2) or content[2] not in DTYPES:
         raise StageError(f"{name}: not an IDX file of bytes or integers (starts with {content[:4].hex()}); {advice}")
     dtype, header = np.dtype(DTYPES[content[2]]), 4 * (1 + content[3])
-    shape = np.frombuffer(content[4:header], dtype=">u4").tolist()
-    if len(shape) != content[3] or len(content) - header != dtype.itemsize * math.prod(shape):
+    shape = [int.from_bytes(content[at : at + 4]) for at in range(4, header, 4)]
+    if len(content) - header != dtype.itemsize * math.prod(shape):
         raise StageError(f"{name}: {len(content)} bytes do not hold its dimensions {shape}; {advice}")
     return np.frombuffer(content, dtype=dtype, offset=header).reshape(shape)

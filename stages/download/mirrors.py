@@ -73,8 +73,6 @@ def _locked(cache: Path) -> Iterator[Path | None]:
             text = f"waiting for the process that holds {lock.lock_file}, {LOCK_SECONDS} seconds at most"
             print(text, file=sys.stderr, flush=True)
             lock.acquire(timeout=LOCK_SECONDS)
-        for part in cache.glob("*.tmp"):
-            part.unlink()  # left by a process that was killed: who writes holds the lock
         writable = cache
     except OSError as error:  # a Timeout is one
         _say_uncached(cache, error)
