@@ -3,12 +3,14 @@
 import argparse
 import json
 import math
+import os
 import sys
 from pathlib import Path
 
 import optuna
 import pytest
 
+from stages.common import environment, settings
 from stages.common.errors import StageError
 from stages.report import runs
 from tests.conftest import Clone, wait_for_runs
@@ -66,6 +68,7 @@ def test_values_are_set_as_dvc_takes_them(monkeypatch: pytest.MonkeyPatch) -> No
     assert fixed == ["c='x y'"]
     assert free["a"] == optuna.distributions.IntDistribution(1, 9)
     assert free["b"] == optuna.distributions.FloatDistribution(0, 1)
+    assert search.space(SPACE)[1][RATE] == optuna.distributions.FloatDistribution(0.001, 0.1, log=True)
     choices = ("'conv 8 5'", '"conv 9 5 bias=false"')
     assert free["recipes/fast.yaml:model.1"] == optuna.distributions.CategoricalDistribution(choices)
     assert [search.text(value) for value in (0.123456, 7, choices[0])] == ["0.1235", "7", "'conv 8 5'"]
@@ -146,16 +149,25 @@ def test_the_winner_is_confirmed_on_fresh_seeds(measured: Clone, tmp_path: Path)
 
 
 def test_the_winner_is_compared_on_its_data_set(finished: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The committed params are run on the data set that the trials had; the rest of them is as committed."""
+    """The committed params are run on the data set that the trials had; the rest of them is as committed.
+
+    The seed of the trials is not run again. Two jobs at once have half of the cores each.
+    """
     monkeypatch.chdir(finished.path)
+    value = settings.value
+    monkeypatch.setattr(settings, "value", lambda key: 2 if key == runs.SEED else value(key))
+    monkeypatch.setattr(environment, "cores", lambda: 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", "")
+    del os.environ["OMP_NUM_THREADS"]  # which monkeypatch undoes
     best = Planned("lr-trial=0", ("++download.dataset=mnist", f"{RATE}=0.01"))
     monkeypatch.setattr(search, "search", lambda *_: best)
     monkeypatch.setattr(study, "run", lambda name, planned, on, commit: found.extend(of.sets for of in planned))
     found: list[tuple[str, ...]] = []
     parser = argparse.ArgumentParser()
     study.add_arguments(parser)
-    study.main(parser.parse_args(["--name", "lr", "--search", "1", "--seeds", "2"]))
-    seeds = [f"train.seed={of}" for of in (1, 2)]
+    study.main(parser.parse_args(["--name", "lr", "--search", "1", "--seeds", "2", "--jobs", "2"]))
+    assert os.environ["OMP_NUM_THREADS"] == "4"
+    seeds = [f"train.seed={of}" for of in (1, 3)]
     assert found == [(*sets, of) for sets in (best.sets[:1], best.sets) for of in seeds]
 
 
