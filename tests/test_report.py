@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import html
+import io
 import json
 import re
 import shutil
@@ -13,10 +14,10 @@ import pytest
 import torch
 from playwright.sync_api import Browser
 
-from stages.common import settings
+from stages.common import raw, settings
 from stages.evaluate.main import wilson
-from stages.net import model
-from stages.report import comparison, facts, pictures, runs
+from stages.net import exact, model
+from stages.report import comparison, facts, main, pictures, runs, studies
 from stages.report.main import page
 from tests.conftest import PROJECT, Clone
 
@@ -161,10 +162,32 @@ def test_what_is_said_of_a_run(finished: Clone, monkeypatch: pytest.MonkeyPatch)
     said = facts.table(run, trained | {"weights": {"scale": torch.ones(3)}})
     assert said["split"] == "stratified, 12.5% to validate, seed 0"
     assert said["parameters"] == f"{sum(of.numel() for of in model.trained(trained).parameters()):,}"
+    assert facts.table(run, None)["trained on"] == "unknown, as neither DVC's cache nor its remote has the model"
     for accuracy, words in ((0.9402, "as often as it says"), (0.95, "more often than"), (0.93, "less often than")):
         run.predictions["probability"] = 0.9404
         text = page([dataclasses.replace(run, metrics={**run.metrics, "accuracy": accuracy})], [trained]).decode()
         assert f"%: it is right {words}" in text
+
+
+def test_a_run_without_errors(finished: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page says so, and the pictures are drawn. Beside a run with errors, the images of these are exact.
+
+    A page of two runs shows no study. The model of an older version of this project is as one that is not there.
+    """
+    monkeypatch.chdir(finished.path)
+    run = runs.load(None)
+    right = run.predictions.copy()
+    right["predicted"] = right["actual"]
+    perfect = dataclasses.replace(run, predictions=right, metrics={**run.metrics, "errors": 0})
+    assert "It misclassifies none of 500 test digits." in page([perfect], [model.read()]).decode()
+    assert all(pictures.png(of)[1:4] == b"PNG" for of in main.drawn(perfect, raw.images("t10k"), ink=True).values())
+    monkeypatch.setattr(studies, "load", lambda: ["a study"])
+    shown = main.content([run, perfect], [None, None], comparison.compare(run, perfect))
+    assert shown["images"]["exact"] == np.flatnonzero(~run.right).tolist()
+    assert shown["studies"] == []
+    torch.save({"weights": {}, "weights_sha256": exact.digest({})}, older := io.BytesIO())
+    monkeypatch.setattr("dvc.api.read", lambda *_, **__: older.getvalue())
+    assert main.model_of("HEAD") is None
 
 
 def test_the_page_of_a_class(
