@@ -70,12 +70,15 @@ def test_two_branches_on_a_clone_without_cache(compared: Clone, tmp_path: Path) 
     assert len(ours) > len(theirs)
     assert found["mcnemar_p"] < 0.05
     assert found["verdict"].startswith(f"{counts} (p = {found['mcnemar_p']:.2g}): main is better")
+    assert "No param differs" not in found["verdict"]
     printed = clone.run(*COMPARE, "main", "origin/quick").stdout
     assert found["verdict"] in " ".join(printed.split())
     assert max(map(len, printed.splitlines())) <= 100
     assert f"{len(ours) / 500:.2%} (" in printed
     assert re.search(rf"^their classes +{classes.most_common(1)[0][0]} \({max(classes.values())}\), ", printed, re.M)
-    assert "| train.recipe " in clone.run(*COMPARE, "main", "origin/quick", "--md").stdout
+    markdown = clone.run(*COMPARE, "main", "origin/quick", "--md").stdout
+    assert "| train.recipe " in markdown
+    assert re.search(r"^\| their numbers in the test set +\| (\d+, ){20}… +\|", markdown, re.MULTILINE)
 
 
 def test_the_workspace_and_experiments(compared: Clone) -> None:
@@ -158,6 +161,9 @@ def test_a_name_is_git_s_own(compared: Clone, monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.chdir(clone.path)
     theirs = json.loads(clone.run("dvc", "metrics", "diff", "quick", "--json").stdout)
     assert runs.load("quick").weights == theirs["metrics/train.json"]["weights_sha256"]["old"]
+    clone.run("git", "branch", "ours/wider")
+    with pytest.raises(StageError, match=r"^wider: no such revision"):  # `ours` is no remote
+        runs.resolve("wider")
 
 
 def test_seeds(compared: Clone) -> None:
@@ -275,8 +281,11 @@ def test_a_table_shows_what_the_files_say(finished: Clone, tmp_path: Path) -> No
     clone.run("git", "branch", "a|b<i>")
     clone.run("git", "branch", "False")
     with (clone.path / "recipes/fast.yaml").open("a") as recipe:
-        recipe.write("flip: false\n")
-    assert re.search("^recipes/fast.yaml:flip +false$", clone.run(*COMPARE, "main").stdout, re.MULTILINE)
+        recipe.write("flip: false\nmade: 2026-11-29\n")
+    printed = clone.run(*COMPARE, "main").stdout
+    added = ("recipes/fast.yaml:flip +false", 'recipes/fast.yaml:made +"2026-11-29"')
+    for row in (*added, "download.dataset +digits +digits", "train.recipe +fast +fast"):
+        assert re.search(f"^{row}$", printed, re.MULTILINE)
     narrow = clone.run(*COMPARE, "False", COLUMNS="60").stdout.splitlines()
     assert narrow[0].split() == ["False", "the", "workspace"]
     assert max(map(len, narrow)) <= 60

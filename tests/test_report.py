@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -176,6 +177,8 @@ def test_a_run_without_errors(finished: Clone, monkeypatch: pytest.MonkeyPatch) 
     """
     monkeypatch.chdir(finished.path)
     run = runs.load(None)
+    confusions = Counter((actual, predicted) for actual, predicted, _ in run.predictions if actual != predicted)
+    assert facts.failures(run)["confusion"][2] == max(confusions.values())
     right = run.predictions.copy()
     right["predicted"] = right["actual"]
     perfect = dataclasses.replace(run, predictions=right, metrics={**run.metrics, "errors": 0})

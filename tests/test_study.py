@@ -15,6 +15,7 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
+from dvc.repo import Repo
 from dvc.repo.experiments.queue.base import QueueEntry
 from dvc.repo.experiments.queue.celery import LocalCeleryQueue
 from playwright.sync_api import Browser
@@ -28,7 +29,7 @@ from tests.test_page import AXE
 from tests.test_report import look
 from tools import study, summary
 from tools.planned import Planned, plan
-from tools.queued import Queue
+from tools.queued import Queue, refuse_other_letters
 
 STUDY = (sys.executable, "-m", "tools.study")
 RATE = "recipes/fast.yaml:learning_rate"
@@ -117,10 +118,9 @@ def test_a_group_with_no_value_of_its_own(finished: Clone, tmp_path: Path, monke
     make(clone, [Made(f"s-{place}", place % 2, 0.01, 0.9 + place / 100) for place in range(4)])
     recipe, found = Path("recipes/fast.yaml"), sorted(runs.experiments(), key=lambda run: run.name)
     momenta: list[dict[str, float | None]] = [{}, {"momentum": None}, {"momentum": 0.5}, {"momentum": 0.5}]
-    changed = [
-        dataclasses.replace(run, files={**run.files, recipe: {**momentum, **run.files[recipe], **momentum}})
-        for run, momentum in zip(found, momenta, strict=True)
-    ]
+    given = [{**run.files[recipe], **momentum} for run, momentum in zip(found, momenta, strict=True)]
+    given[1::2] = [dict(reversed(of.items())) for of in given[1::2]]
+    changed = [dataclasses.replace(run, files={**run.files, recipe: of}) for run, of in zip(found, given, strict=True)]
     groups, _ = summary.summarise(changed)
     assert {name: [run.name for run in of] for name, of in groups.items()} == {
         "momentum=0.5": ["s-2", "s-3"],
@@ -459,6 +459,9 @@ def test_what_no_study_can_have(finished: Clone, tmp_path: Path, monkeypatch: py
             study.main(argparse.Namespace(**{**vars(parser.parse_args(["--name", "a"])), **values}))
         assert str(refused.value).startswith(message)
         assert "\n" not in str(refused.value)
+    clone.run("git", "worktree", "add", "--quiet", str(tmp_path / "tree"))  # where .git is a file
+    with Repo(str(tmp_path / "tree")) as repo:
+        refuse_other_letters(repo)
     with pytest.raises(StageError, match=r"train.nothing=1: exit status \d+; DVC says why above"):
         Queue([], 1).submit([Planned("a", ("train.nothing=1",))])
     with monkeypatch.context() as patched, pytest.raises(StageError, match="dvc queue start: exit status 1; type it"):
