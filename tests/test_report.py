@@ -173,7 +173,8 @@ def test_what_is_said_of_a_run(finished: Clone, monkeypatch: pytest.MonkeyPatch)
 def test_a_run_without_errors(finished: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
     """The page says so, and the pictures are drawn. Beside a run with errors, the images of these are exact.
 
-    A page of two runs shows no study. The model of an older version of this project is as one that is not there.
+    A page of two runs says how to run the last one again, and shows no study. The model of an older version of this
+    project is as one that is not there.
     """
     monkeypatch.chdir(finished.path)
     run = runs.load(None)
@@ -181,10 +182,15 @@ def test_a_run_without_errors(finished: Clone, monkeypatch: pytest.MonkeyPatch) 
     assert facts.failures(run)["confusion"][2] == max(confusions.values())
     right = run.predictions.copy()
     right["predicted"] = right["actual"]
-    perfect = dataclasses.replace(run, predictions=right, metrics={**run.metrics, "errors": 0})
+    perfect = dataclasses.replace(run, predictions=right, metrics={**run.metrics, "errors": 0, "accuracy": 1.0})
     assert "It misclassifies none of 500 test digits." in page([perfect], [model.read()]).decode()
     assert all(pictures.png(of)[1:4] == b"PNG" for of in main.drawn(perfect, raw.images("t10k"), ink=True).values())
     monkeypatch.setattr(studies, "load", lambda: ["a study"])
+    params = run.files[settings.PARAMS]
+    other = dataclasses.replace(run, files={settings.PARAMS: {**params, "train": {**params["train"], "seed": 7}}})
+    text = page([other, perfect], [None, model.read()], comparison.compare(other, perfect)).decode()
+    assert ">100.00% (99.24% to 100.00%) of them classified correctly." in text
+    assert "  seed: 7\n" not in text  # in the lines that run the last one again
     shown = main.content([run, perfect], [None, None], comparison.compare(run, perfect))
     assert shown["images"]["exact"] == np.flatnonzero(~run.right).tolist()
     assert shown["studies"] == []

@@ -167,6 +167,7 @@ def test_a_study_stays_at_its_commit(finished: Clone, tmp_path: Path, monkeypatc
     clone = finished.copy(tmp_path / "clone")
     begun = clone.run("git", "rev-parse", "HEAD").stdout.strip()
     again = ("python", "-c", f"from tools import study; study.baseline('{begun}')")
+    (clone.path / "notes.txt").write_text("not tracked")
     clone.run(*again)
     clone.replace("recipes/fast.yaml", "epochs: 2 ", "epochs: 9 ")
     clone.run("git", "add", "--all")
@@ -179,6 +180,24 @@ def test_a_study_stays_at_its_commit(finished: Clone, tmp_path: Path, monkeypatc
     clone.run("git", "clone", "--quiet", "--depth", "1", clone.path.as_uri(), str(shallow))
     failed = Clone(shallow, tmp_path).run("python", "-m", "tools.study", "--name", "rate", status=1)
     assert f"error: {shallow}: a shallow clone, where DVC loses queued" in failed.stderr
+
+
+def test_what_fails_is_tried_until_nothing_new_comes(
+    finished: Clone, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Then it is told what is missing, and the exit status is 1."""
+    monkeypatch.chdir(finished.path)
+    monkeypatch.setattr(study, "PAUSE", 0)
+    submitted, planned = [], [Planned("any", ())]
+
+    class Failing(Nobody):
+        def submit(self, missing: list[Planned]) -> None:
+            submitted.append(missing)
+            assert len(submitted) == 1
+
+    assert study.run("any", planned, Failing(), runs.resolve("HEAD")) == 1
+    assert submitted == [planned]
+    assert capsys.readouterr().out == "Missing, 1 of 1 (the same command tries them again):\n  any: \n\n"
 
 
 @pytest.mark.parametrize(
@@ -432,6 +451,7 @@ def test_a_run_that_starts_between_two_looks(measured: Clone, monkeypatch: pytes
 
 REFUSED = [
     ({"name": "a b"}, "--name: got 'a b', expected letters, digits, - and _"),
+    ({"name": "-a"}, "--name: got '-a', expected letters, digits, - and _"),
     ({"name": "é" * 51}, f"--name: got '{'é' * 51}', expected letters, digits, - and _, at most 100 bytes"),
     ({"seeds": 1}, "--seeds: got 1, expected at least 2"),
     ({"jobs": 0}, "--jobs: got 0, expected at least 1"),
