@@ -83,9 +83,10 @@ def test_what_cannot_be_searched(monkeypatch: pytest.MonkeyPatch) -> None:
     for odd in ("tag(log,interval(0,0.1))", "interval(0.1,0.01)"):
         with pytest.raises(StageError, match=r"-S .*interval\(0"):
             search.search("lr", 3, [f"{RATE}={odd}"], 0)
-    monkeypatch.setattr(search, "run", lambda planned, trial, slurm: ([], False))
-    with pytest.raises(StageError, match="search lr: no trial ended"):
-        search.search("lr", 2, SPACE, 0)
+    for ended in (([], False), ([1.0], True)):  # failed, stopped
+        monkeypatch.setattr(search, "run", lambda planned, trial, slurm, ended=ended: ended)
+        with pytest.raises(StageError, match="search lr: no trial ended"):
+            search.search("lr", 2, SPACE, 0)
 
 
 @pytest.mark.slow
