@@ -46,6 +46,8 @@ def test_the_same_search_proposes_the_same_trials(
     """Twice, and as the first trials of a longer search; another seed proposes others. The best is the one named."""
     first, best = trials(monkeypatch, seed=0)
     said = capsys.readouterr().out
+    trials(monkeypatch, seed=0, count=40)
+    assert capsys.readouterr().out.count("failed: ") < 10  # what fails is not proposed again and again
     assert trials(monkeypatch, seed=0) == (first, best)
     assert trials(monkeypatch, seed=0, count=5)[0] == first[:5]
     assert trials(monkeypatch, seed=1)[0] != first
