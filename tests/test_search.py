@@ -64,12 +64,14 @@ def test_values_are_set_as_dvc_takes_them(monkeypatch: pytest.MonkeyPatch) -> No
     given = [
         "a=int(interval(1,9))",
         "b=interval(0.0,1.0)",
+        "d=interval(1,9.5)",
         "recipes/fast.yaml:model.1='conv 8 5',\"conv 9 5 bias=false\"",
     ]
     fixed, free = search.space([*given, "c='x y'"])
     assert fixed == ["c='x y'"]
     assert free["a"] == optuna.distributions.IntDistribution(1, 9)
     assert free["b"] == optuna.distributions.FloatDistribution(0, 1)
+    assert free["d"] == optuna.distributions.FloatDistribution(1, 9.5)
     assert search.space(SPACE)[1][RATE] == optuna.distributions.FloatDistribution(0.001, 0.1, log=True)
     choices = ("'conv 8 5'", '"conv 9 5 bias=false"')
     assert free["recipes/fast.yaml:model.1"] == optuna.distributions.CategoricalDistribution(choices)
@@ -89,6 +91,13 @@ def test_what_cannot_be_searched(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(search, "run", lambda planned, trial, slurm, ended=ended: ended)
         with pytest.raises(StageError, match="search lr: no trial ended"):
             search.search("lr", 2, SPACE, 0)
+
+
+def test_the_last_loss_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The best trial has the least loss after its last epoch."""
+    losses = iter([[0.1, 0.9], [0.5, 0.4]])
+    monkeypatch.setattr(search, "run", lambda planned, trial, slurm: (next(losses), False))
+    assert search.search("lr", 2, SPACE, 0).name.endswith("-trial=1")
 
 
 @pytest.mark.slow
