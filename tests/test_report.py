@@ -189,7 +189,6 @@ def test_a_run_without_errors(finished: Clone, monkeypatch: pytest.MonkeyPatch) 
     params = run.files[settings.PARAMS]
     other = dataclasses.replace(run, files={settings.PARAMS: {**params, "train": {**params["train"], "seed": 7}}})
     text = page([other, perfect], [None, model.read()], comparison.compare(other, perfect)).decode()
-    assert ">100.00% (99.24% to 100.00%) of them classified correctly." in text
     assert "  seed: 7\n" not in text  # in the lines that run the last one again
     shown = main.content([run, perfect], [None, None], comparison.compare(run, perfect))
     assert shown["images"]["exact"] == np.flatnonzero(~run.right).tolist()
