@@ -70,12 +70,15 @@ def test_two_branches_on_a_clone_without_cache(compared: Clone, tmp_path: Path) 
     assert len(ours) > len(theirs)
     assert found["mcnemar_p"] < 0.05
     assert found["verdict"].startswith(f"{counts} (p = {found['mcnemar_p']:.2g}): main is better")
+    assert "No param differs" not in found["verdict"]
     printed = clone.run(*COMPARE, "main", "origin/quick").stdout
     assert found["verdict"] in " ".join(printed.split())
     assert max(map(len, printed.splitlines())) <= 100
     assert f"{len(ours) / 500:.2%} (" in printed
     assert re.search(rf"^their classes +{classes.most_common(1)[0][0]} \({max(classes.values())}\), ", printed, re.M)
-    assert "| train.recipe " in clone.run(*COMPARE, "main", "origin/quick", "--md").stdout
+    markdown = clone.run(*COMPARE, "main", "origin/quick", "--md").stdout
+    assert "| train.recipe " in markdown
+    assert re.search(r"^\| their numbers in the test set +\| (\d+, ){20}… +\|", markdown, re.MULTILINE)
 
 
 def test_the_workspace_and_experiments(compared: Clone) -> None:
@@ -152,12 +155,15 @@ def test_a_name_is_git_s_own(compared: Clone, monkeypatch: pytest.MonkeyPatch, t
         with pytest.raises(StageError, match=f"^{re.escape(pattern)}: no such revision"):
             runs.resolve(pattern)
     main = commit(compared, "main")
-    for name in (main[:9], "@", "HEAD~0", "main@{0}", "refs/heads/main", "heads/main", "quick-1^", "quick~1"):
+    for name in (main[:9], "@", "HEAD~0", "main@{0}", "@{0}", "refs/heads/main", "heads/main", "quick-1^", "quick~1"):
         assert runs.resolve(name) == main
     clone = compared.clone(tmp_path / "clone")
     monkeypatch.chdir(clone.path)
     theirs = json.loads(clone.run("dvc", "metrics", "diff", "quick", "--json").stdout)
     assert runs.load("quick").weights == theirs["metrics/train.json"]["weights_sha256"]["old"]
+    clone.run("git", "branch", "ours/wider")
+    with pytest.raises(StageError, match=r"^wider: no such revision"):  # `ours` is no remote
+        runs.resolve("wider")
 
 
 def test_seeds(compared: Clone) -> None:
@@ -205,13 +211,17 @@ def test_a_group_of_seeds_is_what_it_says(compared: Clone, monkeypatch: pytest.M
     """A run counts once, however often it is named; what differs in more than the seed is shown apart or refused."""
     clone = compared.copy(tmp_path / "clone")
     monkeypatch.chdir(clone.path)
-    assert grouped(["quick-1", "quick-2", "quick-2", "quick-2"]) == [["quick-1", "quick-2"]]
+    assert grouped(["quick-2", "quick-1", "quick-2", "quick-2"]) == [["quick-1", "quick-2"]]
     assert grouped(["quick-1", "fast-1", "quick-2"]) == [["quick-1", "quick-2"], ["fast-1"]]
     with pytest.raises(StageError, match=r"quick-1, fast-2 differ in train.recipe; in a group, train.seed alone may"):
         grouped(["quick-1", "fast-2"], ["fast-1", "fast-2"])
-    for alone in (["quick-1"], ["main", "HEAD"], ["quick-1", "fast-2"]):
+    pair = ["quick-1", "quick-2"]
+    for alone, *others in ((["quick-1"],), (["main", "HEAD"],), (["quick-1", "fast-2"],), (["fast-1"], pair)):
         with pytest.raises(StageError, match=f"^{alone[0]}: one run alone has no spread; name two or more"):
-            grouped(alone)
+            grouped(*others, alone)
+    first, second = ([runs.load(name) for name in of] for of in (pair, ["fast-1", "fast-2"]))
+    with pytest.raises(StageError, match="compare runs on one data set"):
+        compare_seeds([first, [dataclasses.replace(run, dataset="mnist") for run in second]])
     clone.run("git", "switch", "--quiet", "--detach", experiment(clone, "quick-2"))
     clone.replace("params.yaml", "seed: 2", "seed: 3")
     clone.run("git", "commit", "--quiet", "--all", "--message", "another seed, not run")
@@ -243,6 +253,7 @@ def test_what_cannot_be_compared(compared: Clone, tmp_path: Path) -> None:
     assert "no such revision" in refusal(compared, "--", "--output=/tmp/x")
     assert "mnist, the workspace has 500 of digits; compare runs on one data set" in refusal(compared, "main~1")
     assert "quick-1: one run alone has no spread; name two or more" in refusal(compared, "--seeds", "quick-1")
+    assert " differ in train.recipe; in a group" in refusal(compared, "--seeds", "--against", "fast-1", "fast-2")
     clone = compared.copy(tmp_path / "clone")
     drawn_anew = clone.path / "datasets/digits/test.txt"  # as that of a data set of pictures
     drawn_anew.write_text("0/1.png\n")
@@ -270,8 +281,11 @@ def test_a_table_shows_what_the_files_say(finished: Clone, tmp_path: Path) -> No
     clone.run("git", "branch", "a|b<i>")
     clone.run("git", "branch", "False")
     with (clone.path / "recipes/fast.yaml").open("a") as recipe:
-        recipe.write("flip: false\n")
-    assert re.search("^recipes/fast.yaml:flip +false$", clone.run(*COMPARE, "main").stdout, re.MULTILINE)
+        recipe.write("flip: false\nmade: 2026-11-29\n")
+    printed = clone.run(*COMPARE, "main").stdout
+    added = ("recipes/fast.yaml:flip +false", 'recipes/fast.yaml:made +"2026-11-29"')
+    for row in (*added, "download.dataset +digits +digits", "train.recipe +fast +fast"):
+        assert re.search(f"^{row}$", printed, re.MULTILINE)
     narrow = clone.run(*COMPARE, "False", COLUMNS="60").stdout.splitlines()
     assert narrow[0].split() == ["False", "the", "workspace"]
     assert max(map(len, narrow)) <= 60
@@ -287,6 +301,7 @@ def test_metrics_of_another_model_are_refused(finished: Clone, tmp_path: Path) -
     assert f"error: the workspace: {said}" in refusal(clone, "main")
     clone.run("dvc", "repro", "evaluate")
     assert " only in the workspace (p = " in clone.run(*COMPARE, "main").stdout
+    assert f"error: half: {said}" in refusal(clone, "--seeds", "main", "half")
     assert f"error: half: {said} wrote it, or none: `dvc exp apply half` and `dvc repro`" in refusal(clone, "half")
 
 
@@ -302,6 +317,7 @@ DAMAGES: list[tuple[str, Callable[[str], str], str]] = [
     ("plots/per_class.csv", lambda text: text.replace("\n3,", "\nthree,"), "is damaged (there is no class three"),
     ("plots/training.csv", lambda text: text.rsplit(",", 2)[0], "is damaged (a row has "),
     ("plots/classes.csv", lambda text: "", "is damaged ("),
+    ("plots/training.csv", lambda text: text.splitlines()[0], "is damaged ("),
     ("plots/classes.csv", lambda text: text + '"' + 70_000 * "0,\n", "is damaged (field larger than field limit"),
     ("plots/reliability.csv", lambda text: text.replace("upper", "Upper"), "has no upper"),
     ("metrics/evaluate.json", lambda text: text.replace('"errors": ', '"errors": 1'), "errors, plots/predictions.csv "),
@@ -366,7 +382,13 @@ def test_other_data_are_told(finished: Clone, tmp_path: Path, monkeypatch: pytes
     digest = re.search("- path: data/raw\n +hash: md5\n +md5: (.*)", lock)
     assert digest is not None
     first, same = runs.load("HEAD"), dataclasses.replace(runs.load(None), weights="0")
-    assert comparison.verdict(first, same, 3, 1, 0.5).endswith("the code does, or the data, or the device.")
+    with pytest.raises(StageError, match="has 500 of mnist; compare runs on one data set"):
+        comparison.compare(first, dataclasses.replace(same, dataset="mnist"))
+    assert comparison.compare(first, same)["verdict"] == "HEAD and the workspace err on the same images."
+    said = "no evidence of a difference. No param differs: the code does, or the data, or the device."
+    assert comparison.verdict(first, same, 3, 1, 0.5).endswith(said)
+    (clone.path / "dvc.lock").unlink()  # as where DVC did not run it
+    assert comparison.verdict(first, same, 3, 1, 0.5).endswith(said)
     (clone.path / "dvc.lock").write_text(lock.replace(digest[1], f"{'0' * 32}.dir"))
     assert comparison.verdict(first, same, 1, 3, 0.5).startswith(f"1 image is right only in {first.name}, 3 only in")
     said = comparison.verdict(first, same, 3, 1, 0.5)
@@ -375,7 +397,7 @@ def test_other_data_are_told(finished: Clone, tmp_path: Path, monkeypatch: pytes
 
 def test_usage(compared: Clone) -> None:
     """Neither a revision nor seeds, or both, is refused; so are two forms at once."""
-    for arguments in ((), ("main", "--seeds", "quick-1"), ("--against", "quick-1")):
+    for arguments in ((), ("main", "--seeds", "quick-1"), ("--against", "quick-1"), ("main", "--against", "quick-1")):
         assert "expected A or A B, or --seeds" in refusal(compared, *arguments)
     assert "usage: python -m tools.compare" in compared.run(*COMPARE, "main", "--md", "--json", status=2).stderr
     assert "McNemar" in compared.run(*COMPARE, "--help").stdout

@@ -129,6 +129,13 @@ def test_a_large_net_leaves_room_for_fewer_greys() -> None:
         assert embed.images(images, np.zeros(4, bool), [used])["greys"] == greys
 
 
+def test_images_that_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of more images than a page takes, it has the misclassified ones, exactly, and the first of the others."""
+    monkeypatch.setattr(embed, "MOST_VALUES", 2 * 784)
+    found = embed.images(torch.zeros(4, 28, 28, dtype=torch.uint8), np.arange(4) == 2, [])
+    assert (found["rows"], found["exact"]) == ([0, 2], [1])
+
+
 LISTS = [path for path in sorted(PROJECT.glob("recipes/*.yaml")) if "nets." not in path.read_text()]
 
 
@@ -142,6 +149,8 @@ def test_every_layer_is_what_pytorch_makes_it(tab: Page, finished: Clone, recipe
     description.draw_weights(net, exact.generator(0, recipe))
     random = np.random.default_rng(0)
     for layer in net.modules():
+        if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
+            layer.weight.data[0] = 0  # a channel that has died
         if isinstance(layer, torch.nn.BatchNorm2d):
             for values, low in (
                 (layer.running_mean, -0.5),
@@ -151,6 +160,7 @@ def test_every_layer_is_what_pytorch_makes_it(tab: Page, finished: Clone, recipe
             ):
                 assert values is not None
                 values.data = torch.from_numpy(random.uniform(low, low + 1, len(values)).astype(np.float32))
+            layer.running_var.data[0] = 1e-3  # so small that what PyTorch adds to it is seen
     net.eval()
     images = torch.from_numpy(images_of(finished)[:3].copy())
     predicted = embed.probabilities(net, images).argmax(1)

@@ -3,9 +3,11 @@
 import csv
 import dataclasses
 import html
+import io
 import json
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +15,10 @@ import pytest
 import torch
 from playwright.sync_api import Browser
 
-from stages.common import settings
+from stages.common import raw, settings
 from stages.evaluate.main import wilson
-from stages.net import model
-from stages.report import comparison, facts, pictures, runs
+from stages.net import exact, model
+from stages.report import comparison, facts, main, pictures, runs, studies
 from stages.report.main import page
 from tests.conftest import PROJECT, Clone
 
@@ -161,10 +163,39 @@ def test_what_is_said_of_a_run(finished: Clone, monkeypatch: pytest.MonkeyPatch)
     said = facts.table(run, trained | {"weights": {"scale": torch.ones(3)}})
     assert said["split"] == "stratified, 12.5% to validate, seed 0"
     assert said["parameters"] == f"{sum(of.numel() for of in model.trained(trained).parameters()):,}"
+    assert facts.table(run, None)["trained on"] == "unknown, as neither DVC's cache nor its remote has the model"
     for accuracy, words in ((0.9402, "as often as it says"), (0.95, "more often than"), (0.93, "less often than")):
         run.predictions["probability"] = 0.9404
         text = page([dataclasses.replace(run, metrics={**run.metrics, "accuracy": accuracy})], [trained]).decode()
         assert f"%: it is right {words}" in text
+
+
+def test_a_run_without_errors(finished: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page says so, and the pictures are drawn. Beside a run with errors, the images of these are exact.
+
+    A page of two runs says how to run the last one again, and shows no study. The model of an older version of this
+    project is as one that is not there.
+    """
+    monkeypatch.chdir(finished.path)
+    run = runs.load(None)
+    confusions = Counter((actual, predicted) for actual, predicted, _ in run.predictions if actual != predicted)
+    assert facts.failures(run)["confusion"][2] == max(confusions.values())
+    right = run.predictions.copy()
+    right["predicted"] = right["actual"]
+    perfect = dataclasses.replace(run, predictions=right, metrics={**run.metrics, "errors": 0, "accuracy": 1.0})
+    assert "It misclassifies none of 500 test digits." in page([perfect], [model.read()]).decode()
+    assert all(pictures.png(of)[1:4] == b"PNG" for of in main.drawn(perfect, raw.images("t10k"), ink=True).values())
+    monkeypatch.setattr(studies, "load", lambda: ["a study"])
+    params = run.files[settings.PARAMS]
+    other = dataclasses.replace(run, files={settings.PARAMS: {**params, "train": {**params["train"], "seed": 7}}})
+    text = page([other, perfect], [None, model.read()], comparison.compare(other, perfect)).decode()
+    assert "  seed: 7\n" not in text  # in the lines that run the last one again
+    shown = main.content([run, perfect], [None, None], comparison.compare(run, perfect))
+    assert shown["images"]["exact"] == np.flatnonzero(~run.right).tolist()
+    assert shown["studies"] == []
+    torch.save({"weights": {}, "weights_sha256": exact.digest({})}, older := io.BytesIO())
+    monkeypatch.setattr("dvc.api.read", lambda *_, **__: older.getvalue())
+    assert main.model_of("HEAD") is None
 
 
 def test_the_page_of_a_class(

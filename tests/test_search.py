@@ -3,12 +3,14 @@
 import argparse
 import json
 import math
+import os
 import sys
 from pathlib import Path
 
 import optuna
 import pytest
 
+from stages.common import environment, settings
 from stages.common.errors import StageError
 from stages.report import runs
 from tests.conftest import Clone, wait_for_runs
@@ -44,6 +46,8 @@ def test_the_same_search_proposes_the_same_trials(
     """Twice, and as the first trials of a longer search; another seed proposes others. The best is the one named."""
     first, best = trials(monkeypatch, seed=0)
     said = capsys.readouterr().out
+    trials(monkeypatch, seed=0, count=40)
+    assert capsys.readouterr().out.count("failed: ") < 10  # what fails is not proposed again and again
     assert trials(monkeypatch, seed=0) == (first, best)
     assert trials(monkeypatch, seed=0, count=5)[0] == first[:5]
     assert trials(monkeypatch, seed=1)[0] != first
@@ -60,12 +64,15 @@ def test_values_are_set_as_dvc_takes_them(monkeypatch: pytest.MonkeyPatch) -> No
     given = [
         "a=int(interval(1,9))",
         "b=interval(0.0,1.0)",
+        "d=interval(1,9.5)",
         "recipes/fast.yaml:model.1='conv 8 5',\"conv 9 5 bias=false\"",
     ]
     fixed, free = search.space([*given, "c='x y'"])
     assert fixed == ["c='x y'"]
     assert free["a"] == optuna.distributions.IntDistribution(1, 9)
     assert free["b"] == optuna.distributions.FloatDistribution(0, 1)
+    assert free["d"] == optuna.distributions.FloatDistribution(1, 9.5)
+    assert search.space(SPACE)[1][RATE] == optuna.distributions.FloatDistribution(0.001, 0.1, log=True)
     choices = ("'conv 8 5'", '"conv 9 5 bias=false"')
     assert free["recipes/fast.yaml:model.1"] == optuna.distributions.CategoricalDistribution(choices)
     assert [search.text(value) for value in (0.123456, 7, choices[0])] == ["0.1235", "7", "'conv 8 5'"]
@@ -80,9 +87,17 @@ def test_what_cannot_be_searched(monkeypatch: pytest.MonkeyPatch) -> None:
     for odd in ("tag(log,interval(0,0.1))", "interval(0.1,0.01)"):
         with pytest.raises(StageError, match=r"-S .*interval\(0"):
             search.search("lr", 3, [f"{RATE}={odd}"], 0)
-    monkeypatch.setattr(search, "run", lambda planned, trial, slurm: ([], False))
-    with pytest.raises(StageError, match="search lr: no trial ended"):
-        search.search("lr", 2, SPACE, 0)
+    for ended in (([], False), ([1.0], True)):  # failed, stopped
+        monkeypatch.setattr(search, "run", lambda planned, trial, slurm, ended=ended: ended)
+        with pytest.raises(StageError, match="search lr: no trial ended"):
+            search.search("lr", 2, SPACE, 0)
+
+
+def test_the_last_loss_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The best trial has the least loss after its last epoch."""
+    losses = iter([[0.1, 0.9], [0.5, 0.4]])
+    monkeypatch.setattr(search, "run", lambda planned, trial, slurm: (next(losses), False))
+    assert search.search("lr", 2, SPACE, 0).name.endswith("-trial=1")
 
 
 @pytest.mark.slow
@@ -146,16 +161,25 @@ def test_the_winner_is_confirmed_on_fresh_seeds(measured: Clone, tmp_path: Path)
 
 
 def test_the_winner_is_compared_on_its_data_set(finished: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The committed params are run on the data set that the trials had; the rest of them is as committed."""
+    """The committed params are run on the data set that the trials had; the rest of them is as committed.
+
+    The seed of the trials is not run again. Two jobs at once have half of the cores each.
+    """
     monkeypatch.chdir(finished.path)
+    value = settings.value
+    monkeypatch.setattr(settings, "value", lambda key: 2 if key == runs.SEED else value(key))
+    monkeypatch.setattr(environment, "cores", lambda: 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", "")
+    del os.environ["OMP_NUM_THREADS"]  # which monkeypatch undoes
     best = Planned("lr-trial=0", ("++download.dataset=mnist", f"{RATE}=0.01"))
     monkeypatch.setattr(search, "search", lambda *_: best)
     monkeypatch.setattr(study, "run", lambda name, planned, on, commit: found.extend(of.sets for of in planned))
     found: list[tuple[str, ...]] = []
     parser = argparse.ArgumentParser()
     study.add_arguments(parser)
-    study.main(parser.parse_args(["--name", "lr", "--search", "1", "--seeds", "2"]))
-    seeds = [f"train.seed={of}" for of in (1, 2)]
+    study.main(parser.parse_args(["--name", "lr", "--search", "1", "--seeds", "2", "--jobs", "2"]))
+    assert os.environ["OMP_NUM_THREADS"] == "4"
+    seeds = [f"train.seed={of}" for of in (1, 3)]
     assert found == [(*sets, of) for sets in (best.sets[:1], best.sets) for of in seeds]
 
 

@@ -9,19 +9,24 @@ import pytest
 from scipy import stats
 
 from stages.evaluate.main import Bin, calibration, expected_calibration_error, wilson
+from stages.report import runs
 from stages.report.comparison import mcnemar
 from tools.seeds import difference, holm, seeds_to_tell
 
 Z = 1.959963984540054  # the 97.5 % quantile of the normal distribution
 
 
-@pytest.mark.parametrize(("hits", "count"), [(8, 10), (0, 10), (10, 10), (1, 1), (9950, 10_000), (9952, 10_000)])
+COUNTS = [(8, 10), (0, 10), (10, 10), (1, 1), (31, 31), (9950, 10_000), (9952, 10_000)]
+
+
+@pytest.mark.parametrize(("hits", "count"), COUNTS)
 def test_wilson(hits: int, count: int) -> None:
-    """The interval is the one of Wilson's formula, written out."""
+    """The interval is the one of Wilson's formula, written out, in evaluate and in the report."""
     share = hits / count
     middle = (share + Z**2 / (2 * count)) / (1 + Z**2 / count)
     half = Z / (1 + Z**2 / count) * math.sqrt(share * (1 - share) / count + Z**2 / (4 * count**2))
-    assert wilson(hits, count) == pytest.approx((middle - half, middle + half), abs=1e-12)
+    assert wilson(hits, count) == runs.wilson(hits, count) == pytest.approx((middle - half, middle + half), abs=1e-12)
+    assert 0 <= wilson(hits, count)[0] <= wilson(hits, count)[1] <= 1
 
 
 def test_wilson_by_hand() -> None:

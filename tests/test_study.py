@@ -15,6 +15,7 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
+from dvc.repo import Repo
 from dvc.repo.experiments.queue.base import QueueEntry
 from dvc.repo.experiments.queue.celery import LocalCeleryQueue
 from playwright.sync_api import Browser
@@ -28,7 +29,7 @@ from tests.test_page import AXE
 from tests.test_report import look
 from tools import study, summary
 from tools.planned import Planned, plan
-from tools.queued import Queue
+from tools.queued import Queue, refuse_other_letters
 
 STUDY = (sys.executable, "-m", "tools.study")
 RATE = "recipes/fast.yaml:learning_rate"
@@ -58,6 +59,8 @@ def studied(finished: Clone, tmp_path_factory: pytest.TempPathFactory) -> tuple[
             for seed, accuracy in enumerate(accuracies, start=1)
         ),
     )
+    (clone.path / "matplotlibrc").write_text("lines.linewidth: 9\n")  # which is not for this picture
+    (clone.path / ".git/info/exclude").write_text("matplotlibrc\n")
     grid = f"{RATE}={','.join(map(str, ACCURACIES))}"
     return clone, clone.run(*STUDY, "--name", "rate", "--seeds", "4", "-S", grid).stdout.splitlines()
 
@@ -74,9 +77,10 @@ def test_the_table(studied: tuple[Clone, list[str]]) -> None:
     assert "98.650 ± 0.507" in cells["learning_rate=0.01"]
     for rate in (0.02, 0.03, 0.04):
         assert f" {corrected[0.01, rate]:.2g} " in cells[f"learning_rate={rate}"]
+    assert f" {corrected[0.01, 0.02]:.2g}  0 " in re.sub("  +", "  ", cells["learning_rate=0.02"]) + "?"
     said = " ".join(lines)
     assert "It is better than: learning_rate=0.02. No evidence of a difference from: learning_rate=0.03; " in said
-    assert "corrected for all 6 pairs of groups by Holm's method" in said
+    assert "p: paired t-tests of the seeds in common, corrected for all 6 pairs of groups by Holm's method" in said
     assert "The test accuracy decides nothing." in said
     assert lines[0].split()[-2:] == ["test,", "%"]
     assert not list((clone.path / ".dvc/tmp").glob("exps/celery/broker/*/*"))
@@ -108,21 +112,23 @@ def test_the_sentences(finished: Clone, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_group_with_no_value_of_its_own(finished: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A param that is null, or not there, is one and the same, and names the group."""
+    """A param that is null, or not there, is one and the same, and names the group. The order of params is no param."""
     clone = finished.copy(tmp_path / "clone")
     monkeypatch.chdir(clone.path)
     make(clone, [Made(f"s-{place}", place % 2, 0.01, 0.9 + place / 100) for place in range(4)])
     recipe, found = Path("recipes/fast.yaml"), sorted(runs.experiments(), key=lambda run: run.name)
     momenta: list[dict[str, float | None]] = [{}, {"momentum": None}, {"momentum": 0.5}, {"momentum": 0.5}]
-    changed = [
-        dataclasses.replace(run, files={**run.files, recipe: {**run.files[recipe], **momentum}})
-        for run, momentum in zip(found, momenta, strict=True)
-    ]
+    given = [{**run.files[recipe], **momentum} for run, momentum in zip(found, momenta, strict=True)]
+    given[1::2] = [dict(reversed(of.items())) for of in given[1::2]]
+    changed = [dataclasses.replace(run, files={**run.files, recipe: of}) for run, of in zip(found, given, strict=True)]
     groups, _ = summary.summarise(changed)
     assert {name: [run.name for run in of] for name, of in groups.items()} == {
         "momentum=0.5": ["s-2", "s-3"],
         "momentum=null": ["s-0", "s-1"],
     }
+    groups, numbers = summary.summarise(changed[:2])
+    assert summary.table(groups, numbers)[1][0][:4] == ["all runs", "2", "90.500 ± 0.707", ""]
+    assert summary.verdict(groups, numbers) == []
 
 
 def test_seeds_more(finished: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,6 +141,9 @@ def test_seeds_more(finished: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyP
     needed = found["against_best"][1]["seeds_to_tell"]
     header, rows = summary.table(groups, found)
     assert rows[1][header.index("seeds more")] == str(needed - 2)
+    assert "corrected for one pair of groups" in summary.legend(found)[1]
+    found["against_best"][1]["seeds_to_tell"] = 2  # as many as there are, and not told for all pairs together
+    assert summary.table(groups, found)[1][1][header.index("seeds more")] == "1"
 
 
 class Nobody:
@@ -158,6 +167,7 @@ def test_a_study_stays_at_its_commit(finished: Clone, tmp_path: Path, monkeypatc
     clone = finished.copy(tmp_path / "clone")
     begun = clone.run("git", "rev-parse", "HEAD").stdout.strip()
     again = ("python", "-c", f"from tools import study; study.baseline('{begun}')")
+    (clone.path / "notes.txt").write_text("not tracked")
     clone.run(*again)
     clone.replace("recipes/fast.yaml", "epochs: 2 ", "epochs: 9 ")
     clone.run("git", "add", "--all")
@@ -170,6 +180,24 @@ def test_a_study_stays_at_its_commit(finished: Clone, tmp_path: Path, monkeypatc
     clone.run("git", "clone", "--quiet", "--depth", "1", clone.path.as_uri(), str(shallow))
     failed = Clone(shallow, tmp_path).run("python", "-m", "tools.study", "--name", "rate", status=1)
     assert f"error: {shallow}: a shallow clone, where DVC loses queued" in failed.stderr
+
+
+def test_what_fails_is_tried_until_nothing_new_comes(
+    finished: Clone, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Then it is told what is missing, and the exit status is 1."""
+    monkeypatch.chdir(finished.path)
+    monkeypatch.setattr(study, "PAUSE", 0)
+    submitted, planned = [], [Planned("any", ())]
+
+    class Failing(Nobody):
+        def submit(self, missing: list[Planned]) -> None:
+            submitted.append(missing)
+            assert len(submitted) == 1
+
+    assert study.run("any", planned, Failing(), runs.resolve("HEAD")) == 1
+    assert submitted == [planned]
+    assert capsys.readouterr().out == "Missing, 1 of 1 (the same command tries them again):\n  any: \n\n"
 
 
 @pytest.mark.parametrize(
@@ -228,6 +256,11 @@ def test_the_picture_and_the_plot(studied: tuple[Clone, list[str]], monkeypatch:
     groups, found = summary.summarise(runs.experiments())
     assert (clone.path / "studies/rate.html").read_bytes() == summary.page(summary.content("rate", groups, found, []))
     assert (clone.path / "studies/rate.png").read_bytes() == pictures.png(summary.picture(groups))
+    one, other = groups["learning_rate=0.01"][:2]
+    lower = one.training.copy()
+    lower["validation_loss"] -= 0.2
+    assert summary.curve([one, dataclasses.replace(other, training=lower)])[2] == pytest.approx(0.2 / math.sqrt(2))
+    assert not summary.curve([one])[2].any()
     rows = list(csv.DictReader((clone.path / "studies/rate.csv").read_text().splitlines()))
     assert len(rows) == 16 * 2
     shown = clone.run(*lines[-1].split("or: ")[1].split(), "--json").stdout
@@ -412,10 +445,13 @@ def test_a_run_that_starts_between_two_looks(measured: Clone, monkeypatch: pytes
     queue = Queue([Planned("a", ())], 1)
     queue._next_check = math.inf  # no look for workers, which this queue has not
     assert queue.active()
+    queue._names, states = {"b"}, ["queued", "active"]
+    assert not queue.active()  # the run is another study's
 
 
 REFUSED = [
     ({"name": "a b"}, "--name: got 'a b', expected letters, digits, - and _"),
+    ({"name": "-a"}, "--name: got '-a', expected letters, digits, - and _"),
     ({"name": "é" * 51}, f"--name: got '{'é' * 51}', expected letters, digits, - and _, at most 100 bytes"),
     ({"seeds": 1}, "--seeds: got 1, expected at least 2"),
     ({"jobs": 0}, "--jobs: got 0, expected at least 1"),
@@ -443,6 +479,14 @@ def test_what_no_study_can_have(finished: Clone, tmp_path: Path, monkeypatch: py
             study.main(argparse.Namespace(**{**vars(parser.parse_args(["--name", "a"])), **values}))
         assert str(refused.value).startswith(message)
         assert "\n" not in str(refused.value)
+    clone.run("git", "worktree", "add", "--quiet", str(tmp_path / "tree"))  # where .git is a file
+    with Repo(str(tmp_path / "tree")) as repo:
+        refuse_other_letters(repo)
+    with pytest.raises(StageError, match=r"train.nothing=1: exit status \d+; DVC says why above"):
+        Queue([], 1).submit([Planned("a", ("train.nothing=1",))])
+    with monkeypatch.context() as patched, pytest.raises(StageError, match="dvc queue start: exit status 1; type it"):
+        patched.setattr(sys, "executable", "false")
+        Queue([], 1)._start()
     for name, value in (("config.local", "url = a\u0301"), ("../.git/config", "name = Jos\u00e9")):
         with (clone.path / ".dvc" / name).open("a", encoding="utf-8") as config:
             config.write(f"[user]\n{value}\n" if "git" in name else f"['remote \"a\"']\n{value}\n")

@@ -47,8 +47,7 @@ def search(name: str, trials: int, given: Sequence[str], seed: int, slurm: Slurm
         check(sets)
         planned = Planned(named(name, sets, f"trial={number}"), sets)
         losses, stopped = run(planned, trial, slurm)
-        if not losses:
-            study.tell(trial, state=TrialState.FAIL)
+        if not losses:  # Optuna is not told: TPE would forget the trial, and propose its like again and again
             log = slurm.log(planned.name) if slurm else f"cat {shlex.quote(str(LOGS / planned.name))}.log"
             print(f"{planned.name}: failed: {log}", flush=True)
             continue

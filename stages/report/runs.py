@@ -245,7 +245,7 @@ def _parsed(name: str, path: str, content: bytes, required: tuple[str, ...], cla
             if path == CLASSES and "class" in there:
                 classes.update({row[there.index("class")]: place for place, row in enumerate(rows)})
             found = np.empty(len(rows), [(column, float) for column in there])
-            for column, cells in zip(there, zip(*rows, strict=True), strict=bool(rows)):
+            for column, cells in zip(there, zip(*rows, strict=True), strict=True):
                 if column in OF_CLASSES and (unknown := set(cells) - classes.keys()):
                     raise ValueError(f"there is no class {min(unknown)}")
                 found[column] = [classes[of] if column in OF_CLASSES else float(of or "nan") for of in cells]
