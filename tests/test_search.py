@@ -64,14 +64,12 @@ def test_values_are_set_as_dvc_takes_them(monkeypatch: pytest.MonkeyPatch) -> No
     given = [
         "a=int(interval(1,9))",
         "b=interval(0.0,1.0)",
-        "d=interval(1,9.5)",
         "recipes/fast.yaml:model.1='conv 8 5',\"conv 9 5 bias=false\"",
     ]
     fixed, free = search.space([*given, "c='x y'"])
     assert fixed == ["c='x y'"]
     assert free["a"] == optuna.distributions.IntDistribution(1, 9)
     assert free["b"] == optuna.distributions.FloatDistribution(0, 1)
-    assert free["d"] == optuna.distributions.FloatDistribution(1, 9.5)
     assert search.space(SPACE)[1][RATE] == optuna.distributions.FloatDistribution(0.001, 0.1, log=True)
     choices = ("'conv 8 5'", '"conv 9 5 bias=false"')
     assert free["recipes/fast.yaml:model.1"] == optuna.distributions.CategoricalDistribution(choices)

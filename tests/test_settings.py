@@ -130,12 +130,6 @@ def test_the_numbers_of_a_recipe_have_limits(key: str, accepted: list[Any], refu
         Recipe(**good | {"optimizer": "adam", "momentum": 0})
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    """Where there is no params.yaml, the message says what to do."""
-    with pytest.raises(StageError, match=r"params\.yaml: not found; run from the project's root"):
-        settings.load(Split, "split", tmp_path / "params.yaml")
-
-
 BAD_ENTRIES = [
     ("kmnist", "[1, 28, 28]", "[2, 28, 28]", r"expected `shape` .* with 1 or 3 channels, got \[2, 28, 28\]"),
     ("kmnist", "[1, 28, 28]", "[1, 28, 65]", r"shape\.2: got 65, expected less than or equal to 64"),

@@ -77,7 +77,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
 def write_npy(path: Path, values: np.ndarray) -> None:
     """Write `values` in NumPy's own format."""
     buffer = io.BytesIO()
-    np.save(buffer, values)
+    np.save(buffer, values, allow_pickle=False)
     write_whole(path, buffer.getvalue())
 
 
@@ -85,7 +85,7 @@ def read_rows(path: Path, count: int) -> np.ndarray:
     """Return the rows (n; of 0 to `count - 1`, rising) that `write_npy` wrote. Raises StageError if they are others."""
     try:
         with path.open("rb") as file:
-            rows, rest = np.lib.format.read_array(file), file.read()
+            rows, rest = np.lib.format.read_array(file, allow_pickle=False), file.read()
         whole = not rest and rows.dtype == np.int64 and rows.ndim == 1 and len(rows) > 0
         if not whole or rows[0] < 0 or rows[-1] >= count or (np.diff(rows) <= 0).any():
             raise ValueError(f"{rows.dtype} of shape {rows.shape}, expected int64, of 0 to {count - 1} in rising order")

@@ -100,4 +100,4 @@ def wilson(hits: int, count: int) -> tuple[float, float]:
     """Return the 95 % interval of the share that `hits` out of `count` estimate (Wilson 1927)."""
     z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)  # by hand, as scipy.stats takes a second to import
     middle, half = hits + z * z / 2, z * math.sqrt(hits * (count - hits) / count + z * z / 4)
-    return (middle - half) / (count + z * z), (middle + half) / (count + z * z)
+    return max(0.0, (middle - half) / (count + z * z)), min(1.0, (middle + half) / (count + z * z))
