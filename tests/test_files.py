@@ -143,12 +143,14 @@ def test_a_damaged_file_of_rows_is_refused(tmp_path: Path) -> None:
 
 
 def test_idx_known_bytes(tmp_path: Path) -> None:
-    """Two images of 1 x 3 pixels: magic 0x00000803, three dimensions, six bytes; and back."""
+    """Two images of 1 x 3 pixels: magic 0x00000803, three dimensions, six bytes; and back. So do two integers."""
     values = np.arange(6, dtype=np.uint8).reshape(2, 1, 3)
     content = bytes.fromhex("00000803 00000002 00000001 00000003 000102030405")
     assert idx.encode(values) == content
     (tmp_path / "x").write_bytes(content)
     assert np.array_equal(idx.read(tmp_path / "x"), values)
+    integers = bytes.fromhex("00000c01 00000002 fffffffe 00000003")
+    assert idx.encode(idx.decode(integers, "x")) == idx.encode(np.array([-2, 3], np.int32)) == integers
     with pytest.raises(TypeError, match="got float64, expected uint8 or int32"):
         idx.encode(np.zeros(1))
 

@@ -422,6 +422,8 @@ def test_weights_that_are_not_finite_are_no_result(data: fit.Data) -> None:
         fitted(data, model=model)
     with pytest.raises(StageError, match=r"^before the first step, train_loss is not finite; change the recipe's"):
         fitted(data, model=["normalize 0 1e-44", *model[1:]])
+    recipe = Recipe(**{**RECIPE, "model": ["normalize 0 1e-44", *model[1:]]})
+    assert fit.why_inexact(recipe, 0, data) == ""  # NaN is what it computes again
 
 
 def test_the_training_data_are_the_official_training_set() -> None:

@@ -13,7 +13,7 @@ DTYPES = {0x08: "u1", 0x0C: ">i4"}
 def encode(values: np.ndarray) -> bytes:
     """Return `values` (uint8 or int32, any shape) as the bytes of an IDX file. Raises TypeError for another dtype."""
     for code, dtype in DTYPES.items():
-        if values.dtype == np.dtype(dtype).newbyteorder("="):
+        if values.dtype.newbyteorder(">") == dtype:
             header = np.array([code << 8 | values.ndim, *values.shape], dtype=">u4")
             return b"".join([header.tobytes(), np.ascontiguousarray(values, dtype).data])
     raise TypeError(f"got {values.dtype}, expected uint8 or int32")

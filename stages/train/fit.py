@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -151,7 +152,7 @@ def why_inexact(recipe: Recipe, seed: int, data: Data) -> str:
             loss.backward()
             net.load_state_dict(again.state_dict())
             layers.draw_from(net, exact.generator(seed, "dropout"))
-            other = "" if net(pixels).equal(logits) else "from the same state and draws, a net computes other logits"
+            same = np.array_equal(net(pixels).detach(), logits.detach(), equal_nan=True)
             inference.predict(net, data.images[rows], Workers(1))
         except Exception as error:
             what = f"batch_size {recipe.batch_size}, shards {recipe.shards}: a shard cannot be trained"
@@ -161,6 +162,7 @@ def why_inexact(recipe: Recipe, seed: int, data: Data) -> str:
     saved, changed = net.state_dict(), dict(net.named_buffers())
     if lost := [name for name, of in again.named_buffers() if name not in saved and not of.equal(changed[name])]:
         raise StageError(f"{recipe.model}: its copies differ in {', '.join(lost)}; make it a persistent buffer")
+    other = "" if same else "from the same state and draws, a net computes other logits"
     different = f"each copy of the net has another {drawn}" if drawn else other
     return "; ".join(filter(None, (watched.reason(), different)))
 
