@@ -485,12 +485,12 @@ def test_a_training_picture_in_the_test_part_is_refused(clone: Clone) -> None:
     test = clone.path / "datasets/made/test.txt"
     lines = [line for line in test.read_bytes().splitlines() if not line.startswith(b"blue")]
     test.write_bytes(b"\n".join([*lines, b"red/002.png", b"red/gone.png", b"caf\xe9.png"]))
-    clone.replace("datasets/made/dataset.yaml", "- red\n", "- red\n- violet\n")
+    clone.replace("datasets/made/dataset.yaml", "- red\n", "- red\n- pink\n")
     failed = clone.run(*DOWNLOAD, status=1)
     assert failed.stderr.splitlines() == [
         "error: datasets/made/pictures: fix this",
         "  a line of test.txt that names no picture (2): caf\ufffd.png, red/gone.png",
-        "  a class that is not both in dataset.yaml and in the folder; run `python -m tools.dataset` (2): violet, yellow",
+        "  a class that is not both in dataset.yaml and in the folder; run `python -m tools.dataset` (2): pink, yellow",
         "  a training picture in the test part (1): red/000.png = red/002.png",
         "  a class without a picture in the test part, or with fewer than two in the training part; edit test.txt, or"
         " delete it for a new draw (1): blue",
