@@ -16,9 +16,9 @@ import torch
 from playwright.sync_api import Browser
 
 from stages.common import raw, settings
-from stages.evaluate.main import wilson
+from stages.evaluate.main import calibration, expected_calibration_error, wilson
 from stages.net import exact, model
-from stages.report import comparison, facts, main, pictures, runs, studies
+from stages.report import comparison, embed, facts, main, pictures, runs, studies
 from stages.report.main import page
 from tests.conftest import PROJECT, Clone
 
@@ -162,6 +162,10 @@ def test_what_is_said_of_a_run(finished: Clone, monkeypatch: pytest.MonkeyPatch)
     run = dataclasses.replace(run, files={**run.files, settings.PARAMS: eighth})
     said = facts.table(run, trained | {"weights": {"scale": torch.ones(3)}})
     assert said["split"] == "stratified, 12.5% to validate, seed 0"
+    assert said["epochs"] == "2, of 1,167 images"
+    (lower, upper), errors = wilson(round(run.validation_accuracy * 130), 130), pictures.training(run.training).axes[1]
+    assert said["validation accuracy"] == f"{run.validation_accuracy:.2%} ({lower:.2%} to {upper:.2%})"
+    assert errors.lines[1].get_ydata()[-1] == pytest.approx(1 - run.validation_accuracy)
     assert said["parameters"] == f"{sum(of.numel() for of in model.trained(trained).parameters()):,}"
     assert facts.table(run, None)["trained on"] == "unknown, as neither DVC's cache nor its remote has the model"
     for accuracy, words in ((0.9402, "as often as it says"), (0.95, "more often than"), (0.93, "less often than")):
@@ -179,7 +183,13 @@ def test_a_run_without_errors(finished: Clone, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.chdir(finished.path)
     run = runs.load(None)
     confusions = Counter((actual, predicted) for actual, predicted, _ in run.predictions if actual != predicted)
-    assert facts.failures(run)["confusion"][2] == max(confusions.values())
+    said, worst = facts.failures(run), min(run.per_class, key=lambda row: row["recall"])
+    one, other, times = said["confusion"]
+    assert confusions[run.names.index(one), run.names.index(other)] == times == max(confusions.values())
+    assert said["worst_class"] == run.names[int(worst["class"])]
+    assert said["worst"]["errors"] == sum(of for (actual, _), of in confusions.items() if actual == worst["class"])
+    assert said["sure"] == sum(one != other and probability >= 0.9 for one, other, probability in run.predictions)
+    assert said["probability"] == pytest.approx(run.predictions["probability"].mean())
     right = run.predictions.copy()
     right["predicted"] = right["actual"]
     perfect = dataclasses.replace(run, predictions=right, metrics={**run.metrics, "errors": 0, "accuracy": 1.0})
@@ -299,8 +309,11 @@ def test_names_that_are_no_numbers(browser: Browser) -> None:
     tab.close()
 
 
-def test_the_numbers(finished: Clone) -> None:
-    """Every number of evaluate.json follows from plots/predictions.csv: counted here in plain Python."""
+def test_the_numbers(finished: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every number of evaluate.json follows from plots/predictions.csv: counted here in plain Python.
+
+    The probabilities there, to four digits, and the loss are those of the trained net.
+    """
     metrics = json.loads((finished.path / "metrics/evaluate.json").read_text())
     rows = list(csv.DictReader((finished.path / "plots/predictions.csv").open()))
     pairs = [(row["actual"], row["predicted"]) for row in rows]
@@ -318,6 +331,17 @@ def test_the_numbers(finished: Clone) -> None:
         expected = [actual, actual - hits, hits / actual, lower, upper, hits / predicted, f1s[-1]]
         assert [float(value) for value in list(per_class[int(digit)].values())[1:]] == [round(v, 6) for v in expected]
     assert metrics["macro_f1"] == pytest.approx(sum(f1s) / 10, abs=1e-6)
+    monkeypatch.chdir(finished.path)
+    exactly = embed.probabilities(model.trained(model.read()), torch.from_numpy(raw.images("t10k")))
+    loss = -np.log(exactly[range(500), raw.labels("t10k")]).mean()
+    assert metrics["loss"] == pytest.approx(loss, abs=1e-6)
+    sure = np.array([float(row["probability"]) for row in rows])
+    assert np.array_equal(sure, exactly.max(1).round(4))
+    bins = calibration(sure, np.array([actual == predicted for actual, predicted in pairs]))
+    assert metrics["expected_calibration_error"] == round(expected_calibration_error(bins), 6)
+    expected = [[of.confidence, of.hits / of.count, *wilson(of.hits, of.count), of.count] for of in bins]
+    table = np.loadtxt(finished.path / "plots/reliability.csv", delimiter=",", skiprows=1)
+    assert np.abs(table - expected).max() < 1e-6
     assert "accuracy_without_mislabelled" not in metrics  # of MNIST alone
 
 
@@ -326,6 +350,17 @@ def test_names_are_no_formulas() -> None:
     names = ["US$_$", "$x$"]
     assert pictures.png(pictures.confusion(np.eye(2, dtype=int), names))[1:4] == b"PNG"
     assert pictures.png(pictures.grid(np.zeros((2, 28, 28), np.uint8), names, ink=True))[1:4] == b"PNG"
+
+
+def test_where_a_picture_has_what() -> None:
+    """A row for each actual class, with its accuracy, a column for each predicted one; the seventh image is below."""
+    axes = pictures.confusion(np.array([[5, 1], [0, 4]]), ["a", "b"]).axes[0]
+    placed = {text.get_text(): text.get_position() for text in axes.texts if text.get_text() != "accuracy"}
+    assert placed == {"5": (0, 0), "1": (1, 0), "4": (1, 1), "83.33%": (2.07, 0), "100.00%": (2.07, 1)}
+    assert not pictures.confusion(np.eye(13, dtype=int), list("abcdefghijklm")).axes[0].texts
+    axes = pictures.grid(np.zeros((7, 28, 28), np.uint8), list("abcdefg"), ink=False).axes[0]
+    (left, top), (under, below) = (axes.texts[place].get_position() for place in (0, 6))
+    assert (left == under, top < below, axes.images[0].get_cmap().name) == (True, True, "gray")
 
 
 def test_long_names_stay_apart() -> None:
