@@ -310,10 +310,7 @@ def test_names_that_are_no_numbers(browser: Browser) -> None:
 
 
 def test_the_numbers(finished: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every number of evaluate.json follows from plots/predictions.csv: counted here in plain Python.
-
-    The probabilities there, to four digits, and the loss are those of the trained net.
-    """
+    """Every number of evaluate.json follows from plots/predictions.csv, or from the net: counted here."""
     metrics = json.loads((finished.path / "metrics/evaluate.json").read_text())
     rows = list(csv.DictReader((finished.path / "plots/predictions.csv").open()))
     pairs = [(row["actual"], row["predicted"]) for row in rows]
@@ -333,15 +330,13 @@ def test_the_numbers(finished: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
     assert metrics["macro_f1"] == pytest.approx(sum(f1s) / 10, abs=1e-6)
     monkeypatch.chdir(finished.path)
     exactly = embed.probabilities(model.trained(model.read()), torch.from_numpy(raw.images("t10k")))
-    loss = -np.log(exactly[range(500), raw.labels("t10k")]).mean()
-    assert metrics["loss"] == pytest.approx(loss, abs=1e-6)
+    assert metrics["loss"] == pytest.approx(-np.log(exactly[range(500), raw.labels("t10k")]).mean(), abs=1e-6)
     sure = np.array([float(row["probability"]) for row in rows])
     assert np.array_equal(sure, exactly.max(1).round(4))
     bins = calibration(sure, np.array([actual == predicted for actual, predicted in pairs]))
     assert metrics["expected_calibration_error"] == round(expected_calibration_error(bins), 6)
     expected = [[of.confidence, of.hits / of.count, *wilson(of.hits, of.count), of.count] for of in bins]
-    table = np.loadtxt(finished.path / "plots/reliability.csv", delimiter=",", skiprows=1)
-    assert np.abs(table - expected).max() < 1e-6
+    assert np.allclose(np.loadtxt("plots/reliability.csv", delimiter=",", skiprows=1), expected, rtol=0, atol=1e-6)
     assert "accuracy_without_mislabelled" not in metrics  # of MNIST alone
 
 
