@@ -165,7 +165,8 @@ def test_what_is_said_of_a_run(finished: Clone, monkeypatch: pytest.MonkeyPatch)
     assert said["epochs"] == "2, of 1,167 images"
     (lower, upper), errors = wilson(round(run.validation_accuracy * 130), 130), pictures.training(run.training).axes[1]
     assert said["validation accuracy"] == f"{run.validation_accuracy:.2%} ({lower:.2%} to {upper:.2%})"
-    assert errors.lines[1].get_ydata()[-1] == pytest.approx(1 - run.validation_accuracy)
+    _, _, last = errors.lines[1].get_ydata()  # of the untrained net, and after each epoch
+    assert last == pytest.approx(1 - run.validation_accuracy)
     assert said["parameters"] == f"{sum(of.numel() for of in model.trained(trained).parameters()):,}"
     assert facts.table(run, None)["trained on"] == "unknown, as neither DVC's cache nor its remote has the model"
     for accuracy, words in ((0.9402, "as often as it says"), (0.95, "more often than"), (0.93, "less often than")):
@@ -335,7 +336,7 @@ def test_the_numbers(finished: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.array_equal(sure, exactly.max(1).round(4))
     bins = calibration(sure, np.array([actual == predicted for actual, predicted in pairs]))
     assert metrics["expected_calibration_error"] == round(expected_calibration_error(bins), 6)
-    expected = [[of.confidence, of.hits / of.count, *wilson(of.hits, of.count), of.count] for of in bins]
+    expected = [[sure, hits / count, *wilson(hits, count), count] for sure, hits, count in bins]
     assert np.allclose(np.loadtxt("plots/reliability.csv", delimiter=",", skiprows=1), expected, rtol=0, atol=1e-6)
     assert "accuracy_without_mislabelled" not in metrics  # of MNIST alone
 
@@ -352,6 +353,7 @@ def test_where_a_picture_has_what() -> None:
     axes = pictures.confusion(np.array([[5, 1], [0, 4]]), ["a", "b"]).axes[0]
     placed = {text.get_text(): text.get_position() for text in axes.texts if text.get_text() != "accuracy"}
     assert placed == {"5": (0, 0), "1": (1, 0), "4": (1, 1), "83.33%": (2.07, 0), "100.00%": (2.07, 1)}
+    assert axes.images[0].get_array().tolist() == [[None, 1], [None, None]]  # the colours are those of the errors
     assert not pictures.confusion(np.eye(13, dtype=int), list("abcdefghijklm")).axes[0].texts
     axes = pictures.grid(np.zeros((7, 28, 28), np.uint8), list("abcdefg"), ink=False).axes[0]
     (left, top), (under, below) = (axes.texts[place].get_position() for place in (0, 6))
