@@ -16,8 +16,9 @@ import torch
 from playwright.sync_api import Browser
 
 from stages.common import raw, settings
+from stages.evaluate import main as evaluate
 from stages.evaluate.main import calibration, expected_calibration_error, wilson
-from stages.net import exact, model
+from stages.net import exact, inference, model
 from stages.report import comparison, embed, facts, main, pictures, runs, studies
 from stages.report.main import page
 from tests.conftest import PROJECT, Clone
@@ -163,10 +164,8 @@ def test_what_is_said_of_a_run(finished: Clone, monkeypatch: pytest.MonkeyPatch)
     said = facts.table(run, trained | {"weights": {"scale": torch.ones(3)}})
     assert said["split"] == "stratified, 12.5% to validate, seed 0"
     assert said["epochs"] == "2, of 1,167 images"
-    (lower, upper), errors = wilson(round(run.validation_accuracy * 130), 130), pictures.training(run.training).axes[1]
+    lower, upper = wilson(round(run.validation_accuracy * 130), 130)
     assert said["validation accuracy"] == f"{run.validation_accuracy:.2%} ({lower:.2%} to {upper:.2%})"
-    _, _, last = errors.lines[1].get_ydata()  # of the untrained net, and after each epoch
-    assert last == pytest.approx(1 - run.validation_accuracy)
     assert said["parameters"] == f"{sum(of.numel() for of in model.trained(trained).parameters()):,}"
     assert facts.table(run, None)["trained on"] == "unknown, as neither DVC's cache nor its remote has the model"
     for accuracy, words in ((0.9402, "as often as it says"), (0.95, "more often than"), (0.93, "less often than")):
@@ -341,23 +340,20 @@ def test_the_numbers(finished: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "accuracy_without_mislabelled" not in metrics  # of MNIST alone
 
 
+def test_a_class_that_is_never_predicted(finished: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its precision is 0, not 0 divided by 0."""
+    monkeypatch.chdir(finished.copy(tmp_path / "clone").path)
+    monkeypatch.setattr(inference, "predict", lambda _, images, __: torch.eye(10)[:1].repeat(len(images), 1))
+    evaluate.main()
+    precision = np.loadtxt("plots/per_class.csv", delimiter=",", skiprows=1)[:, 6]
+    assert (precision > 0).tolist() == [True, *9 * [False]]
+
+
 def test_names_are_no_formulas() -> None:
     """Names with dollars, which matplotlib takes for mathematics, are drawn as they are."""
     names = ["US$_$", "$x$"]
     assert pictures.png(pictures.confusion(np.eye(2, dtype=int), names))[1:4] == b"PNG"
     assert pictures.png(pictures.grid(np.zeros((2, 28, 28), np.uint8), names, ink=True))[1:4] == b"PNG"
-
-
-def test_where_a_picture_has_what() -> None:
-    """A row for each actual class, with its accuracy, a column for each predicted one; the seventh image is below."""
-    axes = pictures.confusion(np.array([[5, 1], [0, 4]]), ["a", "b"]).axes[0]
-    placed = {text.get_text(): text.get_position() for text in axes.texts if text.get_text() != "accuracy"}
-    assert placed == {"5": (0, 0), "1": (1, 0), "4": (1, 1), "83.33%": (2.07, 0), "100.00%": (2.07, 1)}
-    assert axes.images[0].get_array().tolist() == [[None, 1], [None, None]]  # the colours are those of the errors
-    assert not pictures.confusion(np.eye(13, dtype=int), list("abcdefghijklm")).axes[0].texts
-    axes = pictures.grid(np.zeros((7, 28, 28), np.uint8), list("abcdefg"), ink=False).axes[0]
-    (left, top), (under, below) = (axes.texts[place].get_position() for place in (0, 6))
-    assert (left == under, top < below, axes.images[0].get_cmap().name) == (True, True, "gray")
 
 
 def test_long_names_stay_apart() -> None:

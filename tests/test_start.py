@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from stages.common import git
 from tests.conftest import Clone, wait_until
 
 HOSTILE = {
@@ -142,8 +141,3 @@ def test_line_ends_are_the_same_everywhere(finished: Clone, tmp_path: Path) -> N
     names = finished.run("git", "ls-files", "-z").stdout.split("\0")[:-1]
     differ = [name for name in names if (clone.path / name).read_bytes() != (finished.path / name).read_bytes()]
     assert differ == []
-
-
-def test_git_asks_nobody() -> None:
-    """A server that wants a password fails: in a job, nobody could type it."""
-    assert git.text("-c", "alias.told=!echo $GIT_TERMINAL_PROMPT", "told") == "0"
