@@ -680,6 +680,7 @@ def test_a_machine_with_no_way_out_is_told_so(origin: Clone, tmp_path: Path) -> 
     for mirror in FILES[0].mirrors:
         assert f"{mirror}: " in failed.stderr
     assert "Traceback" not in failed.stderr
+    assert "to get it back: dvc checkout\n" in failed.stderr
     assert not (clone.path / "data").exists()
 
 

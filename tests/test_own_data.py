@@ -438,6 +438,7 @@ def test_a_folder_called_test_is_the_test_part(clone: Clone) -> None:
     said = clone.run(*DATASET).stdout
     assert "duplicates in their class, which are used once: 1\n  in the test part: 90 pictures" in said
     assert not (clone.path / "datasets/made/test.txt").exists()
+    (clone.path / "datasets/made/test.txt").write_text("red/050.png\n")  # which the folder overrules
     clone.run(*DOWNLOAD)
     assert [np.bincount(arrays(clone, part)[1]).tolist() for part in ("train", "t10k")] == [[70] * 3, [30] * 3]
 
@@ -482,15 +483,22 @@ def test_a_training_picture_in_the_test_part_is_refused(clone: Clone) -> None:
     for number in (1, 2):
         Image.new("RGB", (32, 32), (255, 255, number)).save(place / f"yellow/{number}.png")
     test = clone.path / "datasets/made/test.txt"
-    test.write_text(test.read_text() + "red/002.png\nred/gone.png\n")
+    lines = [line for line in test.read_bytes().splitlines() if not line.startswith(b"blue")]
+    test.write_bytes(b"\n".join([*lines, b"red/002.png", b"red/gone.png", b"caf\xe9.png"]))
+    clone.replace("datasets/made/dataset.yaml", "- red\n", "- red\n- pink\n")
     failed = clone.run(*DOWNLOAD, status=1)
     assert failed.stderr.splitlines() == [
         "error: datasets/made/pictures: fix this",
-        "  a line of test.txt that names no picture (1): red/gone.png",
-        "  a class that is not both in dataset.yaml and in the folder; run `python -m tools.dataset` (1): yellow",
+        "  a line of test.txt that names no picture (2): caf\ufffd.png, red/gone.png",
+        "  a class that is not both in dataset.yaml and in the folder; run `python -m tools.dataset` (2): pink, yellow",
         "  a training picture in the test part (1): red/000.png = red/002.png",
+        "  a class without a picture in the test part, or with fewer than two in the training part; edit test.txt, or"
+        " delete it for a new draw (1): blue",
         "  a class of fewer than 3 different pictures (1): yellow",
     ]
+    test.unlink()
+    said = "  no test part; run `python -m tools.dataset` (1): datasets/made\n"
+    assert said in clone.run(*DOWNLOAD, status=1).stderr
     assert not (clone.path / "data").exists()
 
 

@@ -16,9 +16,10 @@ import torch
 from playwright.sync_api import Browser
 
 from stages.common import raw, settings
-from stages.evaluate.main import wilson
-from stages.net import exact, model
-from stages.report import comparison, facts, main, pictures, runs, studies
+from stages.evaluate import main as evaluate
+from stages.evaluate.main import calibration, expected_calibration_error, wilson
+from stages.net import exact, inference, model
+from stages.report import comparison, embed, facts, main, pictures, runs, studies
 from stages.report.main import page
 from tests.conftest import PROJECT, Clone
 
@@ -162,6 +163,9 @@ def test_what_is_said_of_a_run(finished: Clone, monkeypatch: pytest.MonkeyPatch)
     run = dataclasses.replace(run, files={**run.files, settings.PARAMS: eighth})
     said = facts.table(run, trained | {"weights": {"scale": torch.ones(3)}})
     assert said["split"] == "stratified, 12.5% to validate, seed 0"
+    assert said["epochs"] == "2, of 1,167 images"
+    lower, upper = wilson(round(run.validation_accuracy * 130), 130)
+    assert said["validation accuracy"] == f"{run.validation_accuracy:.2%} ({lower:.2%} to {upper:.2%})"
     assert said["parameters"] == f"{sum(of.numel() for of in model.trained(trained).parameters()):,}"
     assert facts.table(run, None)["trained on"] == "unknown, as neither DVC's cache nor its remote has the model"
     for accuracy, words in ((0.9402, "as often as it says"), (0.95, "more often than"), (0.93, "less often than")):
@@ -179,7 +183,13 @@ def test_a_run_without_errors(finished: Clone, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.chdir(finished.path)
     run = runs.load(None)
     confusions = Counter((actual, predicted) for actual, predicted, _ in run.predictions if actual != predicted)
-    assert facts.failures(run)["confusion"][2] == max(confusions.values())
+    said, worst = facts.failures(run), min(run.per_class, key=lambda row: row["recall"])
+    one, other, times = said["confusion"]
+    assert confusions[run.names.index(one), run.names.index(other)] == times == max(confusions.values())
+    assert said["worst_class"] == run.names[int(worst["class"])]
+    assert said["worst"]["errors"] == sum(of for (actual, _), of in confusions.items() if actual == worst["class"])
+    assert said["sure"] == sum(one != other and probability >= 0.9 for one, other, probability in run.predictions)
+    assert said["probability"] == pytest.approx(run.predictions["probability"].mean())
     right = run.predictions.copy()
     right["predicted"] = right["actual"]
     perfect = dataclasses.replace(run, predictions=right, metrics={**run.metrics, "errors": 0, "accuracy": 1.0})
@@ -299,8 +309,8 @@ def test_names_that_are_no_numbers(browser: Browser) -> None:
     tab.close()
 
 
-def test_the_numbers(finished: Clone) -> None:
-    """Every number of evaluate.json follows from plots/predictions.csv: counted here in plain Python."""
+def test_the_numbers(finished: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every number of evaluate.json follows from plots/predictions.csv, or from the net: counted here."""
     metrics = json.loads((finished.path / "metrics/evaluate.json").read_text())
     rows = list(csv.DictReader((finished.path / "plots/predictions.csv").open()))
     pairs = [(row["actual"], row["predicted"]) for row in rows]
@@ -318,7 +328,25 @@ def test_the_numbers(finished: Clone) -> None:
         expected = [actual, actual - hits, hits / actual, lower, upper, hits / predicted, f1s[-1]]
         assert [float(value) for value in list(per_class[int(digit)].values())[1:]] == [round(v, 6) for v in expected]
     assert metrics["macro_f1"] == pytest.approx(sum(f1s) / 10, abs=1e-6)
+    monkeypatch.chdir(finished.path)
+    exactly = embed.probabilities(model.trained(model.read()), torch.from_numpy(raw.images("t10k")))
+    assert metrics["loss"] == pytest.approx(-np.log(exactly[range(500), raw.labels("t10k")]).mean(), abs=1e-6)
+    sure = np.array([float(row["probability"]) for row in rows])
+    assert np.array_equal(sure, exactly.max(1).round(4))
+    bins = calibration(sure, np.array([actual == predicted for actual, predicted in pairs]))
+    assert metrics["expected_calibration_error"] == round(expected_calibration_error(bins), 6)
+    expected = [[sure, hits / count, *wilson(hits, count), count] for sure, hits, count in bins]
+    assert np.allclose(np.loadtxt("plots/reliability.csv", delimiter=",", skiprows=1), expected, rtol=0, atol=1e-6)
     assert "accuracy_without_mislabelled" not in metrics  # of MNIST alone
+
+
+def test_a_class_that_is_never_predicted(finished: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its precision is 0, not 0 divided by 0."""
+    monkeypatch.chdir(finished.copy(tmp_path / "clone").path)
+    monkeypatch.setattr(inference, "predict", lambda _, images, __: torch.eye(10)[:1].repeat(len(images), 1))
+    evaluate.main()
+    precision = np.loadtxt("plots/per_class.csv", delimiter=",", skiprows=1)[:, 6]
+    assert precision.tolist() == [precision[0], *9 * [0]]
 
 
 def test_names_are_no_formulas() -> None:

@@ -94,11 +94,17 @@ def test_what_overlaps_stops() -> None:
 
 
 def test_a_class_left_empty_is_refused(finished: Clone, tmp_path: Path) -> None:
-    """A fraction that leaves a class without an image in a part is refused, and nothing is written."""
+    """So is a training image in the test part; and nothing is written."""
     clone = finished.copy(tmp_path / "clone")
     failed = clone.run("dvc", "exp", "run", "-S", "split.validation_fraction=0.999", status=None)
     assert failed.returncode != 0
     assert " in train; change split.validation_fraction" in failed.stderr
+    clone.run("git", "restore", "params.yaml")
+    train, test = (clone.path / raw.FOLDER / f"{part}-images-idx3-ubyte" for part in ("train", "t10k"))
+    mixed = np.concatenate([idx.read(train)[5:6], idx.read(test)[1:]])
+    files.write_whole(test, idx.encode(mixed))
+    failed = clone.run(sys.executable, "-m", "stages.split", status=1)
+    assert "1 images are in two of the parts train, validation, test" in failed.stderr
     assert not (clone.path / "data/split").exists()
 
 

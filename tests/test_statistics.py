@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from stages.evaluate.main import Bin, calibration, expected_calibration_error, wilson
+from stages.evaluate.main import calibration, expected_calibration_error, wilson
 from stages.report import runs
 from stages.report.comparison import mcnemar
 from tools.seeds import difference, holm, seeds_to_tell
@@ -39,7 +39,7 @@ def test_calibration_by_hand() -> None:
     """Two bins of two: 0.65 sure and half right, 0.85 sure and all right: 0.15 and 0.15."""
     probability, right = np.array([0.9, 0.6, 0.8, 0.7]), np.array([True, True, True, False])
     bins = calibration(probability, right, bins=2)
-    assert bins == [Bin(2, 1, pytest.approx(0.65)), Bin(2, 2, pytest.approx(0.85))]
+    assert bins == [(pytest.approx(0.65), 1, 2), (pytest.approx(0.85), 2, 2)]
     assert expected_calibration_error(bins) == pytest.approx(0.15)
 
 

@@ -30,7 +30,7 @@ def run_stage(stage: str, **options: str) -> NoReturn:
     its help text, is an option of the command line; `main` gets its value, None by default.
     """
     source = Path(__file__).parent.parent / stage / "main.py"
-    parser = _parser(f"stages.{stage}", ast.get_docstring(ast.parse(source.read_bytes())) or "")
+    parser = _parser(f"stages.{stage}", ast.get_docstring(ast.parse(source.read_bytes())))
     for name, text in options.items():
         parser.add_argument(f"--{name}", help=text)
     values = vars(parser.parse_args())

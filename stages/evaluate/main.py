@@ -9,7 +9,6 @@ everywhere. Intervals are Wilson's, of 95 %.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
 
@@ -24,6 +23,8 @@ METRICS, PREDICTIONS = Path("metrics/evaluate.json"), Path("plots/predictions.cs
 PER_CLASS, RELIABILITY = Path("plots/per_class.csv"), Path("plots/reliability.csv")
 CONFIDENCE = 0.95
 BINS = 15  # of the expected calibration error
+# Predictions of about the same probability: their mean probability, how many are right, and how many they are
+Bin = tuple[float, int, int]
 
 
 def main() -> None:
@@ -57,7 +58,7 @@ def main() -> None:
     files.write_csv(
         RELIABILITY,
         ("confidence", "accuracy", "lower", "upper", "count"),
-        [(of.confidence, of.hits / of.count, *wilson(of.hits, of.count), of.count) for of in bins],
+        [(confidence, hits / count, *wilson(hits, count), count) for confidence, hits, count in bins],
     )
     metrics = {
         "accuracy": accuracy,
@@ -73,27 +74,19 @@ def main() -> None:
     print(f"{METRICS}: accuracy {accuracy:.2%}, {metrics['errors']} errors in {len(actual):,} test images")
 
 
-@dataclass(frozen=True)
-class Bin:
-    """Predictions of about the same probability: how many, how many of them are right, and their mean probability."""
-
-    count: int
-    hits: int
-    confidence: float
-
-
 def calibration(probability: np.ndarray, right: np.ndarray, bins: int = BINS) -> list[Bin]:
     """Return the bins, of equal mass and in rising order, of predictions: `probability` (n) and whether `right` (n)."""
     order = np.argsort(probability, kind="stable")
     return [
-        Bin(len(rows), int(right[rows].sum()), math.fsum(probability[rows]) / len(rows))
+        (math.fsum(probability[rows]) / len(rows), int(right[rows].sum()), len(rows))
         for rows in np.array_split(order, min(bins, len(order)))
     ]
 
 
 def expected_calibration_error(bins: Sequence[Bin]) -> float:
     """Return the mean distance between confidence and accuracy, weighted by count (Naeini, Cooper, Hauskrecht 2015)."""
-    return sum(abs(of.count * of.confidence - of.hits) for of in bins) / sum(of.count for of in bins)
+    distance = sum(abs(count * confidence - hits) for confidence, hits, count in bins)
+    return distance / sum(count for *_, count in bins)
 
 
 def wilson(hits: int, count: int) -> tuple[float, float]:

@@ -42,7 +42,7 @@ def confusion(counts: np.ndarray, names: list[str]) -> Figure:
     errors = counts * (1 - np.eye(classes, dtype=counts.dtype))
     figure = Figure(figsize=(WIDTH, WIDTH * 0.95), layout="constrained")
     axes = figure.add_subplot()
-    axes.imshow(np.ma.masked_equal(errors, 0), cmap="Blues", vmin=0, vmax=max(1, errors.max()))
+    axes.imshow(np.ma.masked_equal(errors, 0), cmap="Blues", vmin=0, vmax=errors.max())
     if numbered:
         for actual, predicted in zip(*np.nonzero(counts), strict=True):
             count = counts[actual, predicted]
