@@ -219,6 +219,7 @@ def test_nan_is_not_lost() -> None:
         (lambda: layers.Conv2d(3, 4, 5), (2, 3, 9, 4), "expected 3 channels of at least 5 x 5 pixels"),
         (lambda: layers.Linear(9, 4), (2, 8), "expected 9 for each image"),
         (lambda: layers.BatchNorm2d(3), (2, 4, 5, 5), "expected 3 channels"),
+        (lambda: layers.BatchNorm2d(3), (1, 3, 1, 1), "expected more than one value for each channel"),
         (lambda: layers.MaxPool2d(3), (2, 4, 2, 5), "expected at least 3 x 3 pixels"),
         (lambda: layers.MaxPool2d(3), (2, 4, 5, 2), "expected at least 3 x 3 pixels"),
         (lambda: layers.Dropout(0.5), (2, 4), "needs a generator: call draw_from"),
@@ -229,7 +230,7 @@ def test_values_that_do_not_fit_are_refused(
     layer: Callable[[], nn.Module], shape: tuple[int, ...], message: str
 ) -> None:
     """Before any kernel sees their memory."""
-    with pytest.raises(RuntimeError, match=message):
+    with pytest.raises((RuntimeError, ValueError), match=message):
         layer()(torch.zeros(shape))
 
 
