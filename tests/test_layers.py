@@ -29,6 +29,7 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module], tuple[
     "conv, stride 3 of 2": (lambda: layers.Conv2d(2, 4, 2, 3), lambda: nn.Conv2d(2, 4, 2, 3), (2, 2, 11, 8)),
     "conv, padding 2": (lambda: layers.Conv2d(4, 6, 5, 1, 2), lambda: nn.Conv2d(4, 6, 5, 1, 2), (3, 4, 6, 6)),
     "conv, both": (lambda: layers.Conv2d(1, 7, 4, 2, 1), lambda: nn.Conv2d(1, 7, 4, 2, 1), (5, 1, 9, 9)),
+    "conv, wide": (lambda: layers.Conv2d(1, 2, 1), lambda: nn.Conv2d(1, 2, 1), (1, 1, 2, 70)),
     "conv 1x1": (lambda: layers.Conv2d(6, 4, 1), lambda: nn.Conv2d(6, 4, 1), (2, 6, 5, 5)),
     "conv, no bias": (
         lambda: layers.Conv2d(3, 4, 2, bias=False), lambda: nn.Conv2d(3, 4, 2, bias=False), (1, 3, 4, 4)
