@@ -45,7 +45,7 @@ def placed(images: Tensor, cosine: float = 1, sine: float = 0, mirror: int = 1, 
     return distortion.sampled(images, *places)
 
 
-@pytest.mark.parametrize("shape", [(5, 28, 28), (5, 12, 17, 3)], ids=["grey", "colour"])
+@pytest.mark.parametrize("shape", [(5, 28, 28), (5, 12, 17, 3), (5, 1, 9)], ids=["grey", "colour", "a row"])
 def test_known_distortions(shape: tuple[int, ...]) -> None:
     """No distortion, a mirror image, a half turn, half and twice the size, a move by whole pixels: exactly these."""
     images = made_up(*shape)

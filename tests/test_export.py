@@ -94,6 +94,7 @@ def test_what_it_prints_can_be_run(finished: Clone, tmp_path: Path, monkeypatch:
     assert done.stderr == ""
     said, line = done.stdout.splitlines()
     assert said.startswith(f"model.onnx: {(clone.path / 'model.onnx').stat().st_size:,} bytes.")
+    assert said.endswith(" (batch, 28, 28), paper 0 and ink 255, run")
     monkeypatch.chdir(clone.path)
     images = np.zeros((3, 28, 28), dtype=np.uint8)
     logits = eval(line.strip(), {"onnxruntime": onnxruntime, "images": images})  # noqa: S307 - a line of ours

@@ -29,6 +29,7 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module], tuple[
     "conv, stride 3 of 2": (lambda: layers.Conv2d(2, 4, 2, 3), lambda: nn.Conv2d(2, 4, 2, 3), (2, 2, 11, 8)),
     "conv, padding 2": (lambda: layers.Conv2d(4, 6, 5, 1, 2), lambda: nn.Conv2d(4, 6, 5, 1, 2), (3, 4, 6, 6)),
     "conv, both": (lambda: layers.Conv2d(1, 7, 4, 2, 1), lambda: nn.Conv2d(1, 7, 4, 2, 1), (5, 1, 9, 9)),
+    "conv, wide": (lambda: layers.Conv2d(1, 2, 1), lambda: nn.Conv2d(1, 2, 1), (1, 1, 2, 70)),
     "conv 1x1": (lambda: layers.Conv2d(6, 4, 1), lambda: nn.Conv2d(6, 4, 1), (2, 6, 5, 5)),
     "conv, no bias": (
         lambda: layers.Conv2d(3, 4, 2, bias=False), lambda: nn.Conv2d(3, 4, 2, bias=False), (1, 3, 4, 4)
@@ -67,6 +68,8 @@ def test_a_layer_is_pytorchs(name: str, last: bool) -> None:
         found.append([made.flatten(1), *gradients, *layer.buffers()])
     for a, b in zip(*found, strict=True):
         torch.testing.assert_close(a.double(), b.double(), rtol=1e-5, atol=1e-5)
+    made = ours(values)
+    torch.testing.assert_close(ours.double()(values.double()).float(), made, rtol=1e-5, atol=1e-5)
 
 
 def test_batch_norm_predicts_with_the_running_statistics() -> None:
@@ -85,9 +88,10 @@ def test_cross_entropy_is_pytorchs() -> None:
     loss = layers.cross_entropy(logits, labels, 0.2, 50)
     expected = nn.functional.cross_entropy(logits.double(), labels, label_smoothing=0.2)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
-    for ours, theirs in zip(*(torch.autograd.grad(of, logits) for of in (loss, expected)), strict=True):
+    for ours, theirs in zip(*(torch.autograd.grad(3 * of, logits) for of in (loss, expected)), strict=True):
         torch.testing.assert_close(ours, theirs)
-    assert layers.cross_entropy(logits.double(), labels, 0.2, 50).dtype == torch.float32  # a step adds it to a vector
+    other = layers.cross_entropy(logits.double(), labels, 0.2, 50)
+    torch.testing.assert_close(other, loss)  # float32, too: a step adds it to a vector
 
 
 NET = [
@@ -160,6 +164,7 @@ def test_what_is_derived_from_ours_computes_as_it_says(make: Callable[[], nn.Mod
     """A layer, and a net, that change what comes out: in a step of training, too."""
     net = make()
     assert not net(torch.rand(3, 1, 28, 28)).any()
+    net.register_parameter("unused", nn.Parameter(torch.ones(2)))
     shard = images.Images(torch.full((1, 28, 28), 255, dtype=torch.uint8), 0)
     gradient = step.step_of(net, shard, 0.0, 1)
     found = gradient(torch.zeros(1, 3, dtype=torch.int64), torch.zeros(1, dtype=torch.int64), torch.Generator)
@@ -212,16 +217,21 @@ def test_nan_is_not_lost() -> None:
     [
         (lambda: layers.Conv2d(3, 4, 5), (2, 2, 9, 9), "expected 3 channels of at least 5 x 5 pixels"),
         (lambda: layers.Conv2d(3, 4, 5), (2, 3, 4, 9), "expected 3 channels of at least 5 x 5 pixels"),
+        (lambda: layers.Conv2d(3, 4, 5), (2, 3, 9, 4), "expected 3 channels of at least 5 x 5 pixels"),
         (lambda: layers.Linear(9, 4), (2, 8), "expected 9 for each image"),
         (lambda: layers.BatchNorm2d(3), (2, 4, 5, 5), "expected 3 channels"),
+        (lambda: layers.BatchNorm2d(3), (1, 3, 1, 1), "expected more than one value for each channel"),
         (lambda: layers.MaxPool2d(3), (2, 4, 2, 5), "expected at least 3 x 3 pixels"),
+        (lambda: layers.MaxPool2d(3), (2, 4, 5, 2), "expected at least 3 x 3 pixels"),
+        (lambda: layers.Dropout(0.5), (2, 4), "needs a generator: call draw_from"),
+        (lambda: layers.Linear(4, 3, device="meta"), (2, 4), "on the same device, got cpu and meta"),
     ],
 )
 def test_values_that_do_not_fit_are_refused(
     layer: Callable[[], nn.Module], shape: tuple[int, ...], message: str
 ) -> None:
     """Before any kernel sees their memory."""
-    with pytest.raises(RuntimeError, match=message):
+    with pytest.raises((RuntimeError, ValueError), match=message):
         layer()(torch.zeros(shape))
 
 
@@ -296,8 +306,9 @@ def test_what_the_kernels_cannot_read_is_refused() -> None:
     for layer in (layers.Conv2d(3, 4, 3).double(), layers.Linear(108, 5).half(), layers.BatchNorm2d(3).double()):
         with pytest.raises(RuntimeError, match=r"expected torch\.float32"):
             layer(pixels)
-    with pytest.raises(TypeError, match="one number for both axes"):
-        layers.Conv2d(3, 4, 3, stride=(2, 1))  # type: ignore[arg-type]
+    for setting in ("stride", "padding"):
+        with pytest.raises(TypeError, match="one number for both axes"):
+            layers.Conv2d(3, 4, 3, **{setting: (2, 1)})  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"got kernel_size \(2, 1\), expected one number for both axes"):
         layers.MaxPool2d((2, 1))  # type: ignore[arg-type]
     with pytest.raises(RuntimeError, match="momentum None"):
@@ -310,8 +321,8 @@ def test_what_the_kernels_cannot_read_is_refused() -> None:
         tied(torch.rand(2, 4))
     logits, labels = torch.rand(4, 3), torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
     assert layers.cross_entropy(logits, labels[::2], 0, 4) == layers.cross_entropy(logits, labels[::2].clone(), 0, 4)
-    for wrong, error in ((labels[:4].int(), "int64"), (labels, "labels"), (labels[:4] + 1, "0 to 2")):
-        with pytest.raises((RuntimeError, IndexError), match=error):
+    for wrong, said in ((labels[:4].int(), "int64"), (labels, "labels"), (labels[:4] + 1, "to 3"), (-labels[:4], "-2")):
+        with pytest.raises((RuntimeError, IndexError), match=said):
             layers.cross_entropy(logits, wrong, 0, 4)
 
 
@@ -348,9 +359,10 @@ def test_what_autograd_cannot_know_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         made.sum().backward()
     values = torch.rand(1, 2, 5, 5, requires_grad=True)
-    for net in (relu, conv, layers.Sequential(layers.Conv2d(2, 2, 3))):
+    made = layers.cross_entropy(values.flatten(1), torch.zeros(1, dtype=torch.int64), 0.0, 1)
+    for loss in (made, *(net(values).sum() for net in (relu, conv, layers.Sequential(layers.Conv2d(2, 2, 3))))):
         with pytest.raises(RuntimeError, match="no second derivative"):
-            torch.autograd.grad(net(values).sum(), values, create_graph=True)
+            torch.autograd.grad(loss, values, create_graph=True)
 
 
 def test_a_sequential_follows_its_layers() -> None:
@@ -372,10 +384,12 @@ def test_a_sequential_follows_its_layers() -> None:
     assert torch.allclose(chain[0].running_mean, values.mean((0, 2, 3)))
     chain.append(layers.MaxPool2d(4))
     assert chain(values).shape == (3, 2, 1, 1)
-    called: list[int] = []
-    chain[1].register_forward_hook(lambda *of: called.append(1))
-    chain(values)
-    assert called == [1]
+    for kind in ("forward", "forward_pre", "full_backward", "full_backward_pre"):
+        called: list[str] = []
+        hook = getattr(chain[1], f"register_{kind}_hook")(lambda *of, kind=kind, called=called: called.append(kind))
+        chain(values.clone().requires_grad_()).sum().backward()
+        hook.remove()
+        assert called == [kind]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -107,7 +108,8 @@ def test_nothing_to_train(finished: Clone, tmp_path: Path) -> None:
 
 
 def test_torchrun_is_gone(finished: Clone, start: Start) -> None:
-    """The first process, whose `dvc repro` has ended, tells nobody, and ends."""
+    """The first process, whose `dvc repro` has ended, tells nobody, and ends; without torchrun, there is nobody."""
+    assert "up to date" in finished.run(sys.executable, "-m", "tools.repro").stdout
     process = start(finished, 0, sys.executable, "-m", "tools.repro", TORCHELASTIC_USE_AGENT_STORE="True")
     assert process.wait(timeout=60) == 0
 
@@ -187,11 +189,30 @@ def test_a_process_that_does_not_answer_ends_the_other(
 def test_a_signal_ends_a_process_that_waits_for_an_answer(finished: Clone, tmp_path: Path, start: Start) -> None:
     """One is stopped in the middle of the training: SIGTERM ends the other at once."""
     both = training(finished, tmp_path, start)
+    wait_until(lambda: not hears(both[0].pid), "process 0 computes, with Python's own handlers", seconds=60)
     both[1].send_signal(signal.SIGSTOP)
     looks: deque[bool] = deque(maxlen=20)
     wait_until(lambda: looks.append(hears(both[0].pid)) or sum(looks) == 20, "process 0 waits for an answer")
     both[0].terminate()
     assert both[0].wait(timeout=30) == -signal.SIGTERM
+
+
+def test_who_has_met_is_watched_no_more(
+    monkeypatch: pytest.MonkeyPatch, origin: Clone, start: Start, port: int
+) -> None:
+    """A training may take longer than MEET_SECONDS. What a process has as bytes, none too, the other gets."""
+    code = (
+        "import torch; from stages.train.processes import Processes\n"
+        "with Processes(torch.device('cpu'), '') as both: print(both.broadcast(b''), both.broadcast(b''))"
+    )
+    other = start(origin, 1, sys.executable, "-c", code)
+    for name, value in {"WORLD_SIZE": 2, "RANK": 0, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items():
+        monkeypatch.setenv(name, str(value))
+    before = set(threading.enumerate())
+    with Processes(CPU, "") as both:
+        wait_until(lambda: set(threading.enumerate()) <= before, "nobody watches", seconds=30)
+        assert [both.broadcast(content) for content in (b"", b"a\0")] == [b"", b"a\0"]
+    assert other.communicate(timeout=SECONDS)[0] == "b'' b'a\\x00'\n"
 
 
 def hears(pid: int) -> bool:

@@ -54,12 +54,12 @@ now = Now()
 
 
 class Program:
-    """Runs each call at once, and keeps it: `again` runs all of them, on the same memory."""
+    """Runs each call at once, and keeps it: `again` calls all functions, then runs all kernels, on the same memory."""
 
     def __init__(self) -> None:
         self._kept: list[Any] = []  # tensors and arguments, whose memory the kernels use
-        self._commands: list[int] = []  # of the calls since the last function
-        self._parts: list[Callable[[], object]] = []
+        self._commands: list[int] = []
+        self._functions: list[Callable[[], object]] = []
 
     def __call__(self, kernel: str, *arguments: Argument) -> None:
         """Run the `kernel` of this name, and keep the call."""
@@ -69,24 +69,16 @@ class Program:
         now(kernel, *arguments)
 
     def python(self, function: Callable[[], object]) -> None:
-        """Call `function`, and keep it."""
-        self._close()
-        self._parts.append(function)
+        """Call `function`, which reads nothing that a kernel writes, and keep it."""
+        self._functions.append(function)
         function()
 
     def again(self) -> None:
-        """Run all calls in their order."""
-        self._close()
-        for part in self._parts:
-            part()
-
-    def _close(self) -> None:
-        if self._commands:
-            commands = (ctypes.c_int64 * len(self._commands))(*self._commands)
-            address, count, run = ctypes.addressof(commands), len(commands) // 2, compiled_kernels().run
-            self._kept.append(commands)
-            self._parts.append(lambda: run(address, count))
-            self._commands = []
+        """Run all calls: the functions in their order, then the kernels in theirs."""
+        for function in self._functions:
+            function()
+        commands = (ctypes.c_int64 * len(self._commands))(*self._commands)
+        compiled_kernels().run(ctypes.addressof(commands), len(commands) // 2)
 
 
 Run = Now | Program  # what an operation is handed
