@@ -72,9 +72,13 @@ class Processes:
         if self.count == 1:
             return content
         with _waiting():
-            shared = [content]
-            torch.distributed.broadcast_object_list(shared, src=0, device=self._device)
-            return shared[0]
+            size = torch.tensor([len(content)], device=self._device)
+            torch.distributed.broadcast(size, src=0)
+            shared = torch.zeros(int(size), dtype=torch.uint8, device=self._device)
+            if self.rank == 0:
+                shared.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8) if content else shared)
+            torch.distributed.broadcast(shared, src=0)
+            return shared.cpu().numpy().tobytes()
 
     def _meet(self) -> Any:
         """Return the store that the processes share, when all are there and have one configuration."""
