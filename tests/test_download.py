@@ -176,11 +176,11 @@ BAD = {
     "loop": (6, "redirects more than 5 times"),
     "silent": (3, "Read timed out"),
     "stall": (3, "Read timed out"),
-    "drip": (1, "not done after 2 seconds"),
-    "headers": (1, "not done after 2 seconds"),
-    "continue": (1, "not done after 2 seconds"),
-    "chunks": (1, "not done after 2 seconds"),
-    "maze-0": (1, "not done after 2 seconds"),
+    "drip": (1, "not done after 1 seconds"),
+    "headers": (1, "not done after 1 seconds"),
+    "continue": (1, "not done after 1 seconds"),
+    "chunks": (1, "not done after 1 seconds"),
+    "maze-0": (1, "not done after 1 seconds"),
     "malformed": (1, "Invalid IPv6 URL"),
     "cut": (3, "IncompleteRead"),
     "hangup": (3, "ConnectionError: "),
@@ -201,7 +201,7 @@ def test_a_mirror_that_fails_is_given_up(
     if behaviour in READ_ENDS:
         monkeypatch.setattr(mirrors, "READ_SECONDS", 0.5)
     if behaviour in DEADLINE_ENDS:
-        monkeypatch.setattr(mirrors, "DEADLINE_SECONDS", 2)
+        monkeypatch.setattr(mirrors, "DEADLINE_SECONDS", 1)
     bad = f"{server}/{behaviour}"
     with pytest.raises(StageError) as error:
         mirrors.obtain(FILE, [bad], tmp_path / "cache")

@@ -108,8 +108,7 @@ def test_nothing_to_train(finished: Clone, tmp_path: Path) -> None:
 
 
 def test_torchrun_is_gone(finished: Clone, start: Start) -> None:
-    """The first process, whose `dvc repro` has ended, tells nobody, and ends; without torchrun, there is nobody."""
-    assert "up to date" in finished.run(sys.executable, "-m", "tools.repro").stdout
+    """The first process, whose `dvc repro` has ended, tells nobody, and ends."""
     process = start(finished, 0, sys.executable, "-m", "tools.repro", TORCHELASTIC_USE_AGENT_STORE="True")
     assert process.wait(timeout=60) == 0
 
@@ -197,6 +196,7 @@ def test_a_signal_ends_a_process_that_waits_for_an_answer(finished: Clone, tmp_p
     assert both[0].wait(timeout=30) == -signal.SIGTERM
 
 
+@pytest.mark.slow
 def test_who_has_met_is_watched_no_more(
     monkeypatch: pytest.MonkeyPatch, origin: Clone, start: Start, port: int
 ) -> None:

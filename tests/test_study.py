@@ -417,6 +417,7 @@ Queue(planned, 1).submit(planned)
 """
 
 
+@pytest.mark.slow
 def test_two_studies_queue_at_once(measured: Clone, tmp_path: Path) -> None:
     """One waits while DVC has its lock for the other; each run has the params of its own study."""
     clone = measured.copy(tmp_path / "clone")
