@@ -94,7 +94,7 @@ def test_what_overlaps_stops() -> None:
 
 
 def test_a_class_left_empty_is_refused(finished: Clone, tmp_path: Path) -> None:
-    """So is a training image in the test part; and nothing is written."""
+    """A part without a class is refused, and so is a training image in the test part: nothing is written."""
     clone = finished.copy(tmp_path / "clone")
     failed = clone.run("dvc", "exp", "run", "-S", "split.validation_fraction=0.999", status=None)
     assert failed.returncode != 0
